@@ -1,0 +1,94 @@
+# `make run` shows the broker at work, `make test` proves it. Both need Python 3.11 or newer and a
+# package index, and change nothing outside this directory and $TMPDIR. GNU Make 3.81 (macOS) will do.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint format proto lock clean
+
+# Further arguments for the program that a target runs.
+ARGS =
+
+# Modules of the caller's shell are none of ours.
+unexport PYTHONPATH PYTHONHOME
+
+# Nothing is kept in the home directory, and `user = true` in somebody's pip.conf fails in a .venv.
+PIP = PIP_USER=0 .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input \
+	--no-cache-dir install
+
+export CLONE := $(CURDIR)
+
+# A .venv knows where it is: in a clone that was moved or copied it is made again.
+ifneq ($(shell cat .venv/.packages 2>/dev/null),$(CURDIR))
+.PHONY: .venv/.packages
+endif
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'ARGS="…" adds arguments: make run ARGS=--once, make test ARGS="-k coalesce -x"'
+
+run: .venv/.project ## start everything, take a demo tenant through consent, stay until Ctrl-C
+	@exec .venv/bin/token-broker dev $(ARGS)
+
+# A part of the suite says nothing about coverage, so that is measured without ARGS only.
+test: .venv/.project ## run the tests, on real servers
+	@PYTHONASYNCIODEBUG=1 .venv/bin/python -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=)
+	@$(if $(ARGS),:,$(COVERAGE))
+
+COVERAGE = .venv/bin/python -m coverage report --include='broker/domain/*,broker/service/*' \
+	&& .venv/bin/python -m coverage report --include='broker/domain/*' --fail-under=100 >/dev/null \
+	|| { echo 'Coverage: every line and branch of broker/domain must be run by a test.'; exit 1; }
+
+lint: .venv/.project ## check style, types and the API
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy --strict broker tests $(wildcard protos/*.py)
+	@.venv/bin/python protos/generate.py --check
+
+format: .venv/.project ## mend what can be mended without thinking
+	@.venv/bin/python -m ruff check --fix-only .
+	@.venv/bin/python -m ruff format .
+
+proto: .venv/.project ## write broker/v1 anew from protos/
+	@.venv/bin/python protos/generate.py $(ARGS)
+
+LOCK = .venv/bin/python -m uv --no-cache pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	--extra server $(ARGS)
+
+lock: .venv/.project ## bring the lock files up to pyproject.toml (ARGS=--upgrade: newest versions)
+	@$(LOCK) --output-file requirements.lock pyproject.toml
+	@$(LOCK) --extra dev --output-file requirements-dev.lock pyproject.toml
+
+clean: ## remove whatever was made here
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build
+	@find broker tests protos -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is written last: what was interrupted is done again from the start (--clear). A Python is
+# chosen by running it, because version managers put names in the way that do not run.
+.venv/.packages: requirements-dev.lock
+	@found=; lacking=; \
+	for name in python3.14 python3.13 python3.12 python3.11 python3; do \
+		"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+			</dev/null >/dev/null 2>&1 || continue; \
+		if "$$name" -c 'import ensurepip, venv' </dev/null >/dev/null 2>&1; \
+			then found=$$name; break; fi; \
+		lacking=$${lacking:-$$name}; \
+	done; \
+	if [ -z "$$found" ] && [ -n "$$lacking" ]; then \
+		echo "$$lacking has no venv module. Install it (Debian, Ubuntu: apt install $$lacking-venv)."; \
+		exit 1; \
+	elif [ -z "$$found" ]; then \
+		echo 'No Python 3.11 or newer here. Install one, with its venv module'; \
+		echo '(Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python).'; \
+		exit 1; \
+	fi; \
+	echo "Setting up .venv with $$($$found --version)"; \
+	"$$found" -m venv --clear .venv
+	@echo 'Installing the locked packages, about a minute the first time'
+	@$(PIP) --require-hashes --only-binary :all: -r requirements-dev.lock
+	@printf '%s' "$$CLONE" > $@
+
+.venv/.project: pyproject.toml .venv/.packages
+	@$(PIP) --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+	@echo 'Ready.'
