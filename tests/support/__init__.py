@@ -1,0 +1,1 @@
+"""What tests share. Imported as `support`, see `tests/conftest.py`."""

@@ -1,0 +1,20 @@
+"""Waiting for what sends no event: another process, the file system."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+_PATIENCE_SECONDS = 20.0
+_POLL_SECONDS = 0.01
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits until a condition holds.
+
+    Raises:
+        TimeoutError: it does not after twenty seconds.
+    """
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not holds():
+            await asyncio.sleep(_POLL_SECONDS)
