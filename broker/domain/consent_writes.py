@@ -1,0 +1,109 @@
+"""The writes of a consent, an import and a revocation.
+
+See `decision.py` for the laws. A consent is fenced by the number of the last consent, never by the
+generation that was read before: that fence would lose consents that were given during a refresh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from broker.domain.claims import Claimer, doubt_of_claim, is_blocked, new_attempt
+from broker.domain.decision import Changed, Decision, Unchanged, Why, Write, next_state
+from broker.domain.grant import (
+    Attempt,
+    AttemptPhase,
+    Doubt,
+    FailureRecord,
+    Grant,
+    GrantState,
+    RejectionRecord,
+)
+from broker.domain.refresh_writes import Issue, with_issue
+
+
+def claim_consent(grant: Grant, claimer: Claimer, *, now: datetime) -> Decision:
+    """Takes the right to present a code or an imported refresh token.
+
+    Allowed in any state while no attempt but the claimer's own is live: a consent may end the old
+    grant at Pleo, and an old refresh token sent after it may kill the new one.
+    """
+    if is_blocked(grant, claimer, now):
+        return Unchanged(why=Why.ATTEMPT_LIVE)
+    attempt = new_attempt(grant, claimer, AttemptPhase.ARMED, now)
+    doubt = doubt_of_claim(grant, claimer)
+    return Changed(after=replace(grant, attempt=attempt, last_attempt=attempt.number, doubt=doubt))
+
+
+def store_consented(
+    grant: Grant,
+    mine: Attempt,
+    issued: Issue,
+    *,
+    import_fingerprint: bytes | None = None,
+    now: datetime,
+) -> Decision:
+    """Stores the pair of an exchange or import, in any state (law 4: a new consent wins).
+
+    Allowed while no later consent or revocation is in the row. Ends every doubt and hold: they were
+    about the old pair.
+    """
+    # A refresh may have replaced the pair since; the consent is in the row all the same.
+    if mine.number in {grant.pair_attempt, grant.consent_attempt}:
+        return Unchanged(why=Why.ALREADY)
+    if next_state(Write.STORE_CONSENTED, grant) is None or grant.consent_attempt >= mine.number:
+        return Unchanged(why=Why.MOVED_ON)
+    return Changed(
+        after=replace(
+            with_issue(grant, issued, generation=grant.generation + 1, now=now),
+            subject=issued.subject,
+            pair_attempt=mine.number,
+            pair_base=None,
+            consent_attempt=mine.number,
+            attempt=None if grant.owns(mine.number) else grant.attempt,
+            doubt=Doubt.NONE,
+            import_fingerprint=import_fingerprint,
+            rejection=RejectionRecord(),
+        )
+    )
+
+
+def revoke(grant: Grant, *, keeps_pair: bool = False, now: datetime) -> Decision:
+    """Ends the grant, once. Destroys its tokens, unless a deletion at Pleo still needs them.
+
+    Takes a new attempt number as the number of the last consent, so that a consent that finishes
+    later does not resurrect the grant. The tombstone keeps the numbers, the company and the
+    fingerprint of the import.
+    """
+    state = next_state(Write.REVOKE, grant)
+    if state is None:
+        already = grant.state is GrantState.REVOKED
+        return Unchanged(why=Why.ALREADY if already else Why.STATE)
+    number = grant.last_attempt + 1
+    return Changed(
+        after=replace(
+            grant,
+            state=state,
+            generation=grant.generation + 1,
+            pair=grant.pair if keeps_pair else None,
+            pair_base=None,
+            last_attempt=number,
+            consent_attempt=number,
+            doubt=Doubt.NONE,
+            expires_at=grant.expires_at if keeps_pair else None,
+            renew_at=None,
+            reauth=None,
+            failures=FailureRecord(),
+            revoked_at=now,
+        )
+    )
+
+
+def destroy_pair(grant: Grant) -> Decision:
+    """Destroys the tokens that a revocation kept for the deletion at Pleo."""
+    if grant.state is not GrantState.REVOKED:
+        return Unchanged(why=Why.STATE)
+    if grant.pair is None:
+        return Unchanged(why=Why.ALREADY)
+    return Changed(after=replace(grant, pair=None, expires_at=None))

@@ -1,0 +1,193 @@
+"""What happened, for metrics, logs and traces. Facts carry no secret; observers decide nothing.
+
+`service/` reports facts to an `Observer` and knows nothing of what becomes of them. A fact's class
+is its event name; its fields are the log's fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TypeAlias
+
+from broker.domain.decision import Why
+from broker.domain.grant import AttemptKind, Doubt, ReauthCause
+from broker.domain.history import AttemptOutcome
+
+
+class Source(StrEnum):
+    """Where a token that was handed out came from."""
+
+    MEMORY = "memory"
+    DATABASE = "database"
+    REFRESH = "refresh"
+    FALLBACK = "fallback"
+    """Degraded: alive, and could not be renewed."""
+
+
+class LeaseOutcome(StrEnum):
+    """What Redis said. It decides nothing (law 6)."""
+
+    ACQUIRED = "acquired"
+    HELD = "held"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenServed:
+    """A caller got a token."""
+
+    source: Source
+    degraded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightStarted:
+    """The first caller of a tenant in this process starts a flight."""
+
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightEnded:
+    """A flight has its answer, or its error."""
+
+    tenant: str
+    waiters: int
+    duration: timedelta
+    reason: str
+    """`""` for a token, else the ErrorReason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAnswered:
+    """Redis was asked for a lease."""
+
+    tenant: str
+    outcome: LeaseOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptClaimed:
+    """The right to present was committed (law 2)."""
+
+    tenant: str
+    kind: AttemptKind
+    number: int
+    base_generation: int
+    doubt: Doubt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSending:
+    """The next bytes carry the token."""
+
+    tenant: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptAnswered:
+    """Pleo answered, or never will."""
+
+    tenant: str
+    kind: AttemptKind
+    number: int
+    outcome: AttemptOutcome
+    error: str
+    http_status: int | None
+    duration: timedelta
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSettled:
+    """What the attempt led to is committed, or was not allowed to change anything."""
+
+    tenant: str
+    number: int
+    outcome: AttemptOutcome
+    generation: int
+    not_allowed: Why | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementDelayed:
+    """PostgreSQL does not take a settlement; it is kept and tried again (law 3)."""
+
+    tenant: str
+    number: int
+    holds_pair: bool
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReauthBecameRequired:
+    """The customer must consent again."""
+
+    tenant: str
+    cause: ReauthCause
+    provider_error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionReported:
+    """A caller says that Pleo's API rejected a token."""
+
+    tenant: str
+    generation: int
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryDropped:
+    """Copies of tokens in memory may be out of date, all or one tenant's, and are read again."""
+
+    tenant: str | None
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLost:
+    """A settlement was committed without its line in the history, which PostgreSQL refused."""
+
+    tenant: str
+    number: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopFailed:
+    """A background loop met an error and goes on."""
+
+    loop: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefectMet:
+    """A defect: an error that no rule foresaw. The id is in the answer to the caller."""
+
+    defect_id: str
+    where: str
+    error: BaseException
+
+
+Fact: TypeAlias = (
+    TokenServed
+    | FlightStarted
+    | FlightEnded
+    | LeaseAnswered
+    | AttemptClaimed
+    | AttemptSending
+    | AttemptAnswered
+    | AttemptSettled
+    | SettlementDelayed
+    | ReauthBecameRequired
+    | RejectionReported
+    | MemoryDropped
+    | HistoryLost
+    | LoopFailed
+    | DefectMet
+)

@@ -1,0 +1,43 @@
+"""How long each part of an attempt may take. One source for deadlines, so that they always fit.
+
+claim ──── send budget ────► last moment to send ── HTTP timeout ──► ── drain ──► deadline
+the answer is listened for till ◄─┤ margin
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+SEND_BUDGET: Final = timedelta(seconds=10)
+"""From the claim to the first byte: waits for the pool, DNS, TCP and TLS lie in it."""
+
+DRAIN: Final = timedelta(seconds=10)
+"""From the end of the HTTP timeout to the deadline: reading on, and settling."""
+
+SETTLING_MARGIN: Final = timedelta(seconds=2)
+"""Kept of the drain for the settlement itself: a few tries of a statement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptTimes:
+    """The times of every attempt of this installation."""
+
+    http_timeout: timedelta
+    """What a whole token request may take before callers are told that its outcome is unknown."""
+
+    @property
+    def span(self) -> timedelta:
+        """From the read before the claim to the attempt's deadline: 30 s for a timeout of 10 s."""
+        return SEND_BUDGET + self.http_timeout + DRAIN
+
+    @property
+    def answer_within(self) -> timedelta:
+        """From the read before the claim until the answer is given up."""
+        return self.span - SETTLING_MARGIN
+
+    @property
+    def quarantine(self) -> timedelta:
+        """After an abandoned attempt: time in which a living holder stores or escrows its pair."""
+        return self.http_timeout + DRAIN

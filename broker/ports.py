@@ -1,0 +1,293 @@
+"""What `service/` asks of the world. Each docstring is the contract that conformance suites test.
+
+Time: durations are measured on the running event loop's clock (`loop.time()`, monotonic, seconds).
+Deadlines and expiry are on PostgreSQL's clock, which only the store reads; nothing reads the
+wall clock of this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from broker.domain.answers import Answer
+from broker.domain.authorization import Authorization, Outcome
+from broker.domain.facts import Fact, LeaseOutcome
+from broker.domain.grant import Grant, GrantState
+from broker.domain.history import AttemptRecord, GrantEvent
+from broker.domain.imports import Import
+from broker.domain.requests import AuthorizationRequest, TokenRequest
+from broker.domain.secret import AccessToken, RefreshToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A grant as its row was at a moment."""
+
+    grant: Grant
+    version: int
+    """Grows with every change of the row; 0: there is no row."""
+
+    read_at: datetime
+    """PostgreSQL's `clock_timestamp()` in the statement that read or wrote the row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """Spends a state, in the same transaction as the claim that it allows."""
+
+    state_hash: bytes
+    code_hash: bytes
+    attempt_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unspend:
+    """Makes a spent state good again, because its code never left. Not one that is concluded."""
+
+    state_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclude:
+    """Records how an authorization ended, and destroys its verifier."""
+
+    state_hash: bytes
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutImport:
+    """Writes an import's row: the sealed token before it is presented, the outcome after."""
+
+    record: Import
+
+
+Beside: TypeAlias = Spend | Unspend | Conclude | PutImport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A grant's new row, and what is written in the same transaction."""
+
+    after: Grant
+    ended: AttemptRecord | None = None
+    event: GrantEvent | None = None
+    beside: Beside | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """A page of grants, by tenant. Tombstones are shown, UNCONNECTED rows are not."""
+
+    after_tenant: str = ""
+    limit: int = 100
+    states: frozenset[GrantState] = frozenset()
+    """Empty: all."""
+
+    updated_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantMoved:
+    """A grant has another generation or state than before."""
+
+    tenant: str
+    generation: int
+    version: int = 0
+    """Of the row when it moved: a copy of this or a later version is up to date. 0: not told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesPage:
+    """What changed since a cursor, and the next cursor."""
+
+    moved: Sequence[GrantMoved]
+    cursor: int
+    is_rewound: bool
+    """PostgreSQL's transaction ids went back: restored, or failed over to an older copy. Whatever
+    is in memory may be newer or other than the rows."""
+
+
+class GrantStore(Protocol):
+    """The grants in PostgreSQL: the only authority.
+
+    Every method raises `StoreUnavailable` when PostgreSQL cannot be reached or does not answer in
+    time, and nothing else of the driver's.
+    """
+
+    async def read(self, tenant: str) -> Snapshot:
+        """Reads one grant; a tenant without a row is `Grant(tenant=…)` of version 0.
+
+        A pair that does not open is an `UnreadablePair`, not an error. Safe to cancel and to retry.
+        """
+
+    async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
+        """Writes `change` if the row still has `before.version`, and `beside` if it still applies.
+
+        Returns the row as written, or None when it changed meanwhile or `beside` does not apply
+        (a state that is spent already): then nothing is written. All in one transaction, whose
+        commit is durable. A line of the history (`ended`, `event`) that PostgreSQL refuses never
+        rolls the grant back. Columns for use (`last_used_at`) are not written.
+
+        Raises:
+            StoreUnavailable: also when the acknowledgement of the commit was lost; it may have been
+            committed. Read again to know: versions and attempt numbers tell.
+            SubjectAlreadyConnected: a consent's company belongs to another tenant, and sharing is
+            not allowed. Nothing is written. Other writes never raise this: a rotated pair is
+            stored whoever the company turns out to be.
+            KeyUnavailable, RecordUnreadable: what is to be stored cannot be sealed, or, for a
+            change that arms an attempt, nothing could be (tried before anything is sent). Nothing
+            is written.
+        Not safe to cancel where the caller must know what happened; shield it.
+        """
+
+    async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
+        """Reads a page, without tokens (`pair` is None). Safe to cancel and to retry."""
+
+    async def changes(self, cursor: int) -> ChangesPage:
+        """Reads what changed since the cursor; -1 gives the present cursor and no changes.
+
+        A change may be given more than once and is never left out, transactions that commit late
+        included. Safe to cancel and to retry.
+        """
+
+    async def note_used(self, tenants: Sequence[str]) -> None:
+        """Records that tokens were asked for. Changes no version. Safe to retry."""
+
+
+class ConsentStore(Protocol):
+    """Pending consents and imports. Errors as in `GrantStore`.
+
+    What seals (`start`, `fingerprint`) may raise `KeyUnavailable` and `RecordUnreadable`; what is
+    only read and does not open is None.
+    """
+
+    async def start(self, authorization: Authorization) -> None:
+        """Stores a new authorization; deletes what has been over for long."""
+
+    async def find(self, state_hash: bytes) -> tuple[Authorization, datetime] | None:
+        """Reads one, and PostgreSQL's time. An expired one is found until it is deleted."""
+
+    async def spend(self, state_hash: bytes, outcome: Outcome) -> None:
+        """Spends a state without a claim, with its outcome, unless it is spent already."""
+
+    async def find_import(self, tenant: str, fingerprint: bytes) -> Import | None:
+        """Reads the record of an import."""
+
+    async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
+        """Returns the keyed fingerprint of a token, the same on every replica."""
+
+
+class Leases(Protocol):
+    """Leases in Redis: they spare the herd and decide nothing (law 6)."""
+
+    def hold(self, tenant: str) -> AbstractAsyncContextManager[LeaseOutcome]:
+        """Asks for the lease of a tenant, extends it while the block runs, releases it after.
+
+        Never raises, and takes no longer than its timeouts. A lease that is lost meanwhile is not
+        told: the claim decides. Safe to cancel.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resubscribed:
+    """Announcements may have been missed."""
+
+
+class Announcements(Protocol):
+    """News between replicas, over Redis pub/sub. May be lost, late, or come twice."""
+
+    async def announce(self, moved: GrantMoved) -> None:
+        """Tells every replica, if it can. Never raises, and takes no longer than its timeout."""
+
+    def listen(self) -> AsyncIterator[GrantMoved | Resubscribed]:
+        """Yields what is announced, and `Resubscribed` first and after every interruption.
+
+        Never ends and never raises; waits while Redis is away.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireWindow:
+    """When a request may be sent, on the event loop's clock in seconds."""
+
+    send_by: float
+    """The body is not written after this: the attempt is `NotProcessed` then."""
+
+    answer_by: float
+    """The answer is listened for until this, shortly before the attempt's deadline."""
+
+    on_sending: Callable[[], None]
+    """Called right before the first byte of the body is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation:
+    """What came of one token request."""
+
+    answer: Answer
+    sent_at: float | None
+    """On the event loop's clock; None: not sent. `expires_in` counts from here."""
+
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introspection:
+    """What Pleo's API says to an access token (pleo.md, "Who the tenant is")."""
+
+    is_live: bool | None
+    """None: no readable answer."""
+
+    subject: str | None = None
+    scopes: tuple[str, ...] | None = None
+
+
+class Provider(Protocol):
+    """Pleo. No method raises for anything that Pleo or the network does."""
+
+    def authorization_uri(self, request: AuthorizationRequest) -> str:
+        """Builds the address to send the customer's browser to."""
+
+    async def present(self, request: TokenRequest, window: WireWindow) -> Presentation:
+        """Sends one token request, once, and reads the answer.
+
+        Not safe to cancel after `on_sending`: the answer would be lost (law 3).
+        """
+
+    async def introspect(self, access_token: AccessToken) -> Introspection:
+        """Asks Pleo's API who the token is for, in at most 5 s. Safe to cancel and to retry.
+
+        Where no API URL is set, nothing is asked and nothing known.
+        """
+
+    async def delete_installation(self, access_token: AccessToken) -> None:
+        """Deletes our installation at Pleo (`DELETE /v1/installations/me`). Safe to retry.
+
+        Raises:
+            ProviderUnavailable: not deleted, or not known to be.
+        """
+
+
+class Chance(Protocol):
+    """Where randomness comes from: the operating system's, or a simulation's seed."""
+
+    def jitter(self) -> float:
+        """Returns a number in [0, 1)."""
+
+    def identifier(self) -> str:
+        """Returns a name that nobody else has: 128 bits, hexadecimal."""
+
+    def urlsafe_secret(self) -> str:
+        """Returns 256 bits in 43 characters of the URL-safe Base64 alphabet (RFC 7636 §4.1)."""
+
+
+class Observer(Protocol):
+    """Who is told what happened."""
+
+    def observe(self, fact: Fact) -> None:
+        """Takes note. Never raises, never blocks, never changes what happens."""
