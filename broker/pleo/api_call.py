@@ -1,0 +1,88 @@
+"""Calls of Pleo's API with a bearer token: the two that the broker makes for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, Literal
+
+import httpx
+
+from broker.domain.json_object import read_object, read_text, read_words
+from broker.domain.secret import AccessToken
+from broker.pleo.transport import HEADERS, TRANSPORT_ERRORS, Body, Progress, lost_code
+from broker.ports import Introspection
+
+PATIENCE_SECONDS: Final = 5.0
+"""For one call, everything included: as the port promises for introspection."""
+
+UNKNOWN: Final = Introspection(is_live=None)
+
+_HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiAnswer:
+    """What the API said."""
+
+    status: int | None
+    """None: nothing."""
+
+    body: bytes = field(default=b"", repr=False)
+    fault: str | None = None
+    """Why there is no answer, or no whole one."""
+
+    @property
+    def code(self) -> str:
+        """A short name for it."""
+        return self.fault or f"http_{self.status}"
+
+
+async def call_api(
+    transport: httpx.AsyncBaseTransport,
+    method: Literal["GET", "DELETE"],
+    address: httpx.URL,
+    access_token: AccessToken,
+    *,
+    patience: float = PATIENCE_SECONDS,
+) -> ApiAnswer:
+    """Calls once, for at most `patience` in seconds. Safe to cancel.
+
+    Never raises for what Pleo or the network does.
+    """
+    token = access_token.reveal()
+    if not _HEADER_SAFE.fullmatch(token):
+        return ApiAnswer(status=None, fault="odd_access_token")
+    headers = {**HEADERS, "Authorization": f"Bearer {token}"}
+    status, body, progress = None, Body(), Progress()
+    traced = {"trace": progress.note}
+    request = httpx.Request(method, address, headers=headers, extensions=traced)
+    try:
+        async with asyncio.timeout(patience):
+            response = await transport.handle_async_request(request)
+            status = response.status_code
+            await body.read(response)
+    except TRANSPORT_ERRORS as error:
+        fault = lost_code(error, has_head=status is not None)
+        return ApiAnswer(status=status, body=bytes(body), fault=fault)
+    finally:
+        await progress.abandon()
+    return ApiAnswer(status=status, body=bytes(body))
+
+
+def read_introspection(answer: ApiAnswer) -> Introspection:
+    """Says what an answer means (pleo.md, "Who the tenant is").
+
+    200 with an object in `data`: the token lives. 401: it does not. Anything else says nothing.
+    """
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        return Introspection(is_live=False)
+    fields = read_object(answer.body) if answer.status == HTTPStatus.OK else None
+    data = None if fields is None else fields.get("data")
+    if not isinstance(data, dict):
+        return UNKNOWN
+    return Introspection(
+        is_live=True, subject=read_text(data, "subjectURN"), scopes=read_words(data, "scope")
+    )

@@ -1,0 +1,136 @@
+"""The connections: how they are made and kept, and what their failures are called.
+
+httpx's transport without its client: that would follow redirects, keep cookies, read proxies and
+`.netrc`, and log addresses. No retries, no HTTP/2, no proxy, certificates checked.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import h11
+import httpcore
+import httpx
+
+from broker import __version__
+
+KEEP_IDLE_SECONDS: Final = 2.0
+"""Shorter than the idle timeouts of common servers, the shortest of which is Node's (5 s): it is us
+who end a connection. A request on one that the server is ending at that moment has an unknown
+outcome. httpcore also looks whether the server has closed before it takes an idle connection."""
+
+MOST_BYTES: Final = 1024 * 1024
+"""Of a body. Tokens have several kilobytes; the rest is read past."""
+
+HEADERS: Final = {
+    "Accept": "application/json",
+    # An answer cut short is still read as far as it came; compressed, it often could not be.
+    "Accept-Encoding": "identity",
+    "User-Agent": f"pleo-token-broker/{__version__}",
+}
+
+_STAGES: Final = {
+    "connection.connect_tcp.started": "connect",
+    "connection.start_tls.started": "tls",
+    "http11.send_request_headers.started": "send",
+}
+
+TRANSPORT_ERRORS: Final = (httpx.HTTPError, OSError)
+"""What a conversation ends with. OSError: httpcore lets TLS errors while reading through."""
+
+
+def open_transport(
+    *, connections: int, tls: ssl.SSLContext | None = None
+) -> httpx.AsyncHTTPTransport:
+    """Makes a pool of connections; with its own TLS context, or with the usual authorities."""
+    limits = httpx.Limits(
+        max_connections=connections,
+        max_keepalive_connections=connections,
+        keepalive_expiry=KEEP_IDLE_SECONDS,
+    )
+    return httpx.AsyncHTTPTransport(verify=tls or True, trust_env=False, limits=limits)
+
+
+class Progress:
+    """How far a request is, as httpcore tells it in its `trace` extension."""
+
+    def __init__(self) -> None:
+        self.stage = "pool"
+        self._connected: httpcore.AsyncNetworkStream | None = None
+
+    async def note(self, event: str, info: Mapping[str, object]) -> None:
+        """Takes note of an event."""
+        self.stage = _STAGES.get(event, self.stage)
+        made = info.get("return_value")
+        if isinstance(made, httpcore.AsyncNetworkStream):
+            self._connected = made
+
+    async def abandon(self) -> None:
+        """Closes what a cancelled TLS handshake leaves open: httpcore forgets it (1.0.9)."""
+        if self.stage == "tls" and self._connected is not None:
+            await self._connected.aclose()
+
+
+class Body:
+    """What was received of a body so far, up to a bound."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    async def read(self, response: httpx.Response) -> None:
+        """Reads to the end, and gives the connection back or closes it."""
+        try:
+            async for chunk in response.aiter_bytes():
+                self._kept += chunk[: MOST_BYTES - len(self._kept)]
+        finally:
+            await response.aclose()
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._kept)
+
+
+def unsent_code(error: Exception, stage: str) -> str:
+    """Names a failure before the first byte of the body."""
+    match error:
+        case TimeoutError() | httpx.TimeoutException():
+            return f"{stage}_timeout"
+        case _ if _was_caused_by(error, socket.gaierror):
+            return "dns"
+        case _ if _was_caused_by(error, ConnectionRefusedError):
+            return "connect_refused"
+        case _ if _was_caused_by(error, ssl.SSLError) or stage == "tls":
+            return "tls"
+        case _:
+            return "connect_failed"
+
+
+def lost_code(error: Exception, *, has_head: bool) -> str:
+    """Names a failure after it; `has_head`: status and headers had come."""
+    match error:
+        case TimeoutError() | httpx.TimeoutException():
+            return "read_timeout"
+        case _ if has_head and not isinstance(error, httpx.DecodingError):
+            return "cut_short"
+        case _ if isinstance(error, httpx.DecodingError) or _was_caused_by(
+            error, h11.RemoteProtocolError
+        ):
+            return "unreadable"
+        case _:
+            return "connection_lost"
+
+
+def _was_caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    return any(isinstance(each, kind) for each in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Gives an error and all behind it. httpcore's pool hides causes, but leaves them in place."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):  # of the addresses that a name has
+            for each in error.exceptions:
+                yield from _causes(each)
+        error = error.__cause__ or error.__context__
