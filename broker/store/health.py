@@ -1,0 +1,60 @@
+"""What readiness and `doctor` ask of the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from broker.store.pool import Pool
+from broker.store.schema import SchemaFitness, read_schema
+
+_PROBE: Final = """
+    SELECT clock_timestamp() AS clock,
+    current_setting('transaction_read_only') = 'off' AND NOT pg_is_in_recovery() AS is_writable
+"""
+
+_KEYS_IN_USE: Final = """
+    SELECT key_id FROM home
+    UNION SELECT key_id FROM grants WHERE key_id IS NOT NULL
+    UNION SELECT key_id FROM authorizations WHERE key_id IS NOT NULL
+    UNION SELECT key_id FROM imports WHERE key_id IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatus:
+    """How the database stands."""
+
+    schema_version: int
+    """0: no schema."""
+
+    fitness: SchemaFitness
+    is_writable: bool
+    clock: datetime
+    """PostgreSQL's."""
+
+
+async def probe(pool: Pool) -> StoreStatus:
+    """Asks how the database stands.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    version, fitness = await read_schema(pool)
+    (row,) = await pool.fetch(_PROBE)
+    return StoreStatus(
+        schema_version=version,
+        fitness=fitness,
+        is_writable=row["is_writable"],
+        clock=row["clock"],
+    )
+
+
+async def key_ids_in_use(pool: Pool) -> frozenset[int]:
+    """Returns the keys that rows are sealed under. Reads all rows: not for every request.
+
+    Raises:
+        StoreUnavailable: try again.
+    """
+    return frozenset(row["key_id"] for row in await pool.fetch(_KEYS_IN_USE))

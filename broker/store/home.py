@@ -1,0 +1,112 @@
+"""The home of a database: the one installation whose grants it holds.
+
+Two brokers on one database would share grants, and two databases of one installation would rotate
+each other's tokens. So the first start leaves its name, and another one is refused.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, fields
+from typing import Final
+
+from broker.store.pool import Pool
+from broker.store.sealing import Keyring, Place, Sealed
+
+_FINGERPRINT_KEY: Final = Place(table="home", tenant="", field="fingerprint_key", row="")
+
+_FINGERPRINT_KEY_BYTES: Final = 32
+"""As long as the digests of the HMAC that it is for (RFC 2104 §3)."""
+
+_INSERT: Final = """
+    INSERT INTO home (name, environment, token_url, client_id, sealed_fingerprint_key, key_id)
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""
+
+_READ: Final = "SELECT name, environment, token_url, client_id FROM home"
+
+_REPLACE: Final = "UPDATE home SET name = $1, environment = $2, token_url = $3, client_id = $4"
+
+# Rows that were restored into another cluster bear ids from that one's future: everybody would be
+# told of them at every look, until the ids are reached.
+_RESTAMP: Final = """
+    UPDATE grants SET changed_xid = pg_current_xact_id()
+    WHERE changed_xid >= pg_snapshot_xmax(pg_current_snapshot())
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Which installation this is (contract.md, "Settings")."""
+
+    name: str
+    environment: str
+    token_url: str
+    client_id: str
+
+
+class HomeDiffersError(RuntimeError):
+    """The database belongs to another installation."""
+
+    def __init__(self, *, stored: Home, ours: Home) -> None:
+        differing = (
+            f"{field.name}: {getattr(stored, field.name)!r}, here {getattr(ours, field.name)!r}"
+            for field in fields(Home)
+            if getattr(stored, field.name) != getattr(ours, field.name)
+        )
+        super().__init__(f"the database is another broker's home: {'; '.join(differing)}")
+        self.stored = stored
+        self.ours = ours
+
+
+async def settle_home(pool: Pool, keyring: Keyring, home: Home) -> None:
+    """Leaves our name on first start; afterwards insists that it is ours.
+
+    Raises:
+        HomeDiffersError: it is another's. Lists what differs.
+        StoreUnavailable, KeyUnavailable: try again.
+    """
+    stored = await read_home(pool)
+    if stored is None:
+        key = keyring.seal(secrets.token_bytes(_FINGERPRINT_KEY_BYTES), _FINGERPRINT_KEY)
+        await pool.fetch(_INSERT, *_columns(home), key.ciphertext, key.key_id)
+        # Another replica may have been first, perhaps of another installation.
+        stored = await read_home(pool)
+    if stored is not None and stored != home:
+        raise HomeDiffersError(stored=stored, ours=home)
+    await pool.fetch(_RESTAMP)
+
+
+async def read_home(pool: Pool) -> Home | None:
+    """Returns whose home it is; None: nobody's yet.
+
+    Raises:
+        StoreUnavailable: try again.
+    """
+    rows = await pool.fetch(_READ)
+    return Home(**rows[0]) if rows else None
+
+
+async def replace_home(pool: Pool, home: Home) -> None:
+    """Makes it ours. Only for an operator who knows that the other broker is off.
+
+    Raises:
+        StoreUnavailable: try again.
+    """
+    await pool.fetch(_REPLACE, *_columns(home))
+
+
+async def read_fingerprint_key(pool: Pool, keyring: Keyring) -> bytes:
+    """Returns the key of the fingerprints; the home is settled.
+
+    Raises:
+        StoreUnavailable, KeyUnavailable: try again.
+        RecordUnreadable: it was altered.
+    """
+    (row,) = await pool.fetch("SELECT sealed_fingerprint_key, key_id FROM home")
+    sealed = Sealed(ciphertext=row["sealed_fingerprint_key"], key_id=row["key_id"])
+    return keyring.unseal(sealed, _FINGERPRINT_KEY)
+
+
+def _columns(home: Home) -> tuple[str, str, str, str]:
+    return home.name, home.environment, home.token_url, home.client_id

@@ -1,0 +1,165 @@
+"""Connections to PostgreSQL: how many, how long anything may take, and what is not accepted.
+
+Every wait has an end: the server's timeouts first, since they end the work as well, and the
+client's a little later for a server or a network that has gone silent. A lost connection is
+noticed by whoever uses it next; the pool makes new ones on demand, so that PostgreSQL may be down
+when the broker starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from broker.domain.errors import StoreUnavailable
+from broker.store.failures import store_failures
+
+Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
+
+CONNECT_SECONDS: Final = 2.0
+"""A healthy one takes a few milliseconds, with TLS across zones some dozen."""
+
+ACQUIRE_SECONDS: Final = 2.0
+"""A statement takes milliseconds: who waits longer for a connection waits for an outage."""
+
+STATEMENT_TIMEOUT: Final = "5s"
+"""A hundred times what the slowest statement here takes, and a sixth of an attempt's deadline."""
+
+LOCK_TIMEOUT: Final = "2s"
+"""Rows are locked for single statements; who waits longer waits for somebody's migration."""
+
+IDLE_IN_TRANSACTION_TIMEOUT: Final = "10s"
+"""Transactions here are a few statements: a replica that was paused must not hold their locks."""
+
+COMMAND_SECONDS: Final = 6.0
+"""Later than the server's own timeout, whose answer says more than silence."""
+
+IDLE_SECONDS: Final = 300.0
+"""Shorter than what firewalls and load balancers remember, commonly 350 s and more."""
+
+CLOSE_SECONDS: Final = 2.0
+"""For taking leave of a server that may be gone. Statements that matter have ended before."""
+
+OLDEST_SERVER: Final = 14
+"""The oldest that is still maintained (contract.md, "Settings")."""
+
+
+class DatabaseUnfit(StoreUnavailable):
+    """The server is too old, or acknowledges commits that a crash may undo."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """Where PostgreSQL is."""
+
+    url: Callable[[], str]
+    """Asked at every new connection: a password in a file may have changed."""
+
+    tls: ssl.SSLContext | None = None
+    """None: as the URL's `sslmode` says."""
+
+    application_name: str = "token-broker"
+    size: int = 10
+    """Connections at most. A statement takes about a millisecond: ten serve thousands a second."""
+
+
+class Pool:
+    """Connections to lend. Made by `open_pool`."""
+
+    def __init__(self, connections: asyncpg.Pool) -> None:
+        self._connections = connections
+
+    async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Runs one statement in a transaction of its own, committed when this returns.
+
+        Raises:
+            StoreUnavailable: also when the acknowledgement of the commit was lost.
+            asyncpg.PostgresError: PostgreSQL refused the statement; nothing was written.
+        """
+        with store_failures():
+            async with self._connections.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                return await connection.fetch(query, *arguments)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lends a connection with a transaction that commits at the end of the block.
+
+        Raises the same as `fetch`, from the block as well.
+        """
+        with store_failures():
+            async with (
+                self._connections.acquire(timeout=ACQUIRE_SECONDS) as connection,
+                connection.transaction(),
+            ):
+                yield connection
+
+
+@asynccontextmanager
+async def open_pool(settings: PoolSettings) -> AsyncIterator[Pool]:
+    """Makes a pool, and closes its connections at the end. Connects to nothing by itself."""
+
+    async def connect(*_: object, **__: object) -> asyncpg.Connection:
+        return await connect_to(
+            settings.url(), tls=settings.tls, application_name=settings.application_name
+        )
+
+    connections = await asyncpg.create_pool(
+        min_size=0,
+        max_size=settings.size,
+        max_inactive_connection_lifetime=IDLE_SECONDS,
+        connect=connect,
+        init=_refuse_unfit,
+        reset=_leave_as_it_is,
+    )
+    try:
+        yield Pool(connections)
+    finally:
+        with suppress(TimeoutError):  # asyncpg aborts what it could not close in order
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await connections.close()
+
+
+async def connect_to(
+    url: str, *, tls: ssl.SSLContext | None, application_name: str
+) -> asyncpg.Connection:
+    """Makes one connection, with a limit to everything it may do."""
+    return await asyncpg.connect(
+        url,
+        ssl=tls,
+        timeout=CONNECT_SECONDS,
+        command_timeout=COMMAND_SECONDS,
+        # A pooler gives each transaction another session, which knows no statements of ours.
+        statement_cache_size=0,
+        server_settings={
+            "application_name": application_name,
+            "statement_timeout": STATEMENT_TIMEOUT,
+            "lock_timeout": LOCK_TIMEOUT,
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
+        },
+    )
+
+
+async def _refuse_unfit(connection: Connection) -> None:
+    version = connection.get_server_version()
+    if version.major < OLDEST_SERVER:
+        raise DatabaseUnfit(
+            f"PostgreSQL {version.major} is too old: use {OLDEST_SERVER} or newer",
+            metadata={"version": str(version.major), "oldest": str(OLDEST_SERVER)},
+        )
+    # A pair whose commit a crash undoes is a customer locked out (law 3).
+    if await connection.fetchval("SELECT current_setting('synchronous_commit')") == "off":
+        raise DatabaseUnfit(
+            "synchronous_commit is off: set it to on for this role and database",
+            metadata={"synchronous_commit": "off"},
+        )
+
+
+async def _leave_as_it_is(_connection: Connection) -> None:
+    """Spares a round trip: nothing here changes a session."""

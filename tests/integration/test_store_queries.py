@@ -1,0 +1,219 @@
+"""What only PostgreSQL can show: late commits, plans, lines and partitions of the history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from broker.domain.grant import Doubt
+from broker.domain.history import AttemptOutcome, AttemptRecord
+from broker.ports import Change
+from broker.store import grants
+from broker.store.home import settle_home
+from broker.store.partitions import DAYS_AHEAD, maintain_attempts
+from support.grants import THE_NOW, some_attempt, some_grant
+from support.store_worlds import (
+    THE_HOME,
+    PostgresStoreWorld,
+    change,
+    postgres_world,
+    put,
+    put_some,
+)
+
+A_FORTNIGHT = timedelta(days=14)
+
+
+@pytest.fixture
+async def world(database_url: str, tmp_path: Path) -> AsyncIterator[PostgresStoreWorld]:
+    async with postgres_world(database_url, tmp_path) as made:
+        yield made
+
+
+async def plan_of(world: PostgresStoreWorld, query: str, *arguments: object) -> str:
+    """Returns how PostgreSQL would run a statement on many rows."""
+    async with world.pool.transaction() as connection:
+        # With a handful of rows reading the table whole is right, and says nothing.
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {query}", *arguments))
+
+
+async def test_a_grant_is_read_by_its_key(world: PostgresStoreWorld) -> None:
+    plan = await plan_of(world, grants._READ, "acme")  # noqa: SLF001 - the very statement
+
+    assert "using grants_pkey" in plan
+
+
+async def test_changes_are_read_from_their_index(world: PostgresStoreWorld) -> None:
+    plan = await plan_of(world, grants._CHANGES, 5)  # noqa: SLF001 - the very statement
+
+    assert "grants_changed_xid" in plan
+    assert "Seq Scan" not in plan
+
+
+async def test_a_change_that_commits_late_is_told(
+    database_url: str, world: PostgresStoreWorld
+) -> None:
+    store = world.grants()
+    await put_some(store, "late", "early")
+    other = await asyncpg.connect(database_url)
+    writing = other.transaction()
+    await writing.start()
+    await other.execute(
+        "UPDATE grants SET generation = 9, changed_xid = pg_current_xact_id() WHERE tenant = 'late'"
+    )
+    await put(store, some_grant(tenant="early", subject=None, generation=8))
+
+    during = await store.changes((await store.changes(-1)).cursor)
+    await writing.commit()
+    after = await store.changes(during.cursor)
+    await other.close()
+
+    assert "late" not in [each.tenant for each in during.moved]
+    assert "late" in [each.tenant for each in after.moved]
+
+
+async def test_another_timeline_tells_that_the_store_was_rewound(world: PostgresStoreWorld) -> None:
+    store = world.grants()
+    cursor = (await store.changes(-1)).cursor
+
+    store._timeline = 99  # noqa: SLF001 - a failover takes two servers
+    page = await store.changes(cursor)
+
+    assert page.is_rewound
+    assert not (await store.changes(page.cursor)).is_rewound
+
+
+async def test_rows_from_another_clusters_future_are_told_once(world: PostgresStoreWorld) -> None:
+    store = world.grants()
+    await put_some(store, "acme")
+    await world.pool.fetch("UPDATE grants SET changed_xid = '99999999'")
+
+    await settle_home(world.pool, world.keyring, THE_HOME)
+
+    cursor = (await store.changes(-1)).cursor
+    assert (await store.changes(cursor)).moved == []
+
+
+async def test_notes_of_use_in_any_order_do_not_wait_for_each_other(
+    world: PostgresStoreWorld,
+) -> None:
+    store = world.grants()
+    tenants = [f"tenant-{number:03}" for number in range(50)]
+    await put_some(store, *tenants)
+
+    async with asyncio.TaskGroup() as group:
+        for turn in range(8):
+            order = tenants if turn % 2 else tenants[::-1]
+            group.create_task(store.note_used(order), name=f"use {turn}")
+
+    assert all([(await store.read(tenant)).grant.last_used_at for tenant in tenants])
+
+
+def some_line(started_at_days: int) -> AttemptRecord:
+    """Returns the line of an attempt that started so many days after the tests' now."""
+    started = THE_NOW + timedelta(days=started_at_days)
+    return AttemptRecord(
+        tenant="acme",
+        attempt=some_attempt(number=100 + started_at_days, started_at=started),
+        outcome=AttemptOutcome.ROTATED,
+        ended_at=started,
+        http_status=200,
+        duration=timedelta(milliseconds=120),
+        generation_after=8,
+    )
+
+
+async def partitions(world: PostgresStoreWorld) -> list[str]:
+    rows = await world.pool.fetch(
+        "SELECT inhrelid::regclass::text AS name FROM pg_inherits "
+        "WHERE inhparent = 'refresh_attempts'::regclass ORDER BY name"
+    )
+    return [row["name"] for row in rows]
+
+
+async def test_a_line_says_all_there_is_to_say(world: PostgresStoreWorld) -> None:
+    store = world.grants()
+    before = await put(store, some_grant())
+
+    await store.apply(before, Change(after=some_grant(doubt=Doubt.NONE), ended=some_line(0)))
+
+    (row,) = await world.pool.fetch("SELECT * FROM refresh_attempts")
+    attempt = some_attempt(number=100, started_at=THE_NOW)
+    assert dict(row) == {
+        "tenant": "acme",
+        "number": 100,
+        "attempt_id": attempt.attempt_id,
+        "kind": "REFRESH",
+        "base_generation": 7,
+        "phase": "ARMED",
+        "replica": attempt.replica,
+        "started_at": THE_NOW,
+        "deadline": attempt.deadline,
+        "ended_at": THE_NOW,
+        "outcome": "ROTATED",
+        "http_status": 200,
+        "error": "",
+        "duration": timedelta(milliseconds=120),
+        "generation_after": 8,
+    }
+
+
+async def test_a_line_that_cannot_be_sent_is_lost_and_the_grant_is_written(
+    world: PostgresStoreWorld,
+) -> None:
+    store = world.grants()
+    before = await store.read("acme")
+    unsendable = Change(after=some_grant(), ended=replace(some_line(0), error="\ud800"))
+
+    assert await store.apply(before, unsendable) is not None
+    assert world.lost_history == [("acme", 100)]
+    # The row has moved on: nothing was written that could lack its line.
+    assert await store.apply(before, unsendable) is None
+    assert world.lost_history == [("acme", 100)]
+
+
+async def test_partitions_are_made_for_the_coming_days_once(world: PostgresStoreWorld) -> None:
+    await asyncio.gather(*(maintain_attempts(world.pool, retention=A_FORTNIGHT) for _ in range(3)))
+    first = await partitions(world)
+    await maintain_attempts(world.pool, retention=A_FORTNIGHT)
+
+    assert await partitions(world) == first
+    assert len(first) == 1 + 1 + DAYS_AHEAD
+
+
+async def test_lines_without_a_partition_move_into_theirs(world: PostgresStoreWorld) -> None:
+    await world.pool.fetch(
+        "INSERT INTO refresh_attempts SELECT 'acme', 1, 'id', 'REFRESH', 7, 'ARMED', 'r', "
+        "clock_timestamp(), clock_timestamp(), clock_timestamp(), 'ROTATED', 200, ''"
+    )
+
+    await maintain_attempts(world.pool, retention=A_FORTNIGHT)
+
+    assert await world.pool.fetch("SELECT FROM refresh_attempts")
+    assert await world.pool.fetch("SELECT FROM refresh_attempts_default") == []
+
+
+async def test_what_is_older_than_the_retention_is_dropped(world: PostgresStoreWorld) -> None:
+    store = world.grants()
+    before = await put(store, some_grant())
+    await world.pool.fetch(
+        "CREATE TABLE refresh_attempts_20200101 PARTITION OF refresh_attempts "
+        "FOR VALUES FROM ('2020-01-01 00:00Z') TO ('2020-01-02 00:00Z')"
+    )
+    for days in (-2251, -2000):
+        before = await change(store, before, some_grant())
+        before = await store.apply(  # type: ignore[assignment]
+            before, Change(after=some_grant(), ended=some_line(days))
+        )
+
+    await maintain_attempts(world.pool, retention=A_FORTNIGHT)
+
+    assert "refresh_attempts_20200101" not in await partitions(world)
+    assert await world.pool.fetch("SELECT FROM refresh_attempts") == []

@@ -1,0 +1,137 @@
+"""PostgreSQL as a few dictionaries: what the fakes of the store share, and how a test breaks it.
+
+One world is one database; every replica of a simulation has its own `FakeGrantStore` on it. Nothing
+is written between two `await`s of one call, so that each call is one transaction. Time is what
+`now` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from broker.domain.authorization import Authorization
+from broker.domain.errors import KeyUnavailable, StoreUnavailable
+from broker.domain.grant import Grant
+from broker.domain.history import AttemptRecord, GrantEvent
+from broker.domain.imports import Import
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a port on its way."""
+
+    method: str
+    tenant: str
+    """Empty where the call is about no tenant in particular."""
+
+
+Hook: TypeAlias = Callable[[Call], Awaitable[None]]
+"""May wait, and may raise what the port may raise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeRow:
+    """A grant as it lies in the world, with its pair in clear."""
+
+    grant: Grant
+    version: int
+    changed: int
+    """Number of the transaction in which others last had to be told."""
+
+    exclusive_subject: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A backup of a world."""
+
+    rows: Mapping[str, FakeRow]
+    authorizations: Mapping[bytes, Authorization]
+    imports: Mapping[tuple[str, bytes], Import]
+    transaction: int
+
+
+async def _let_pass(_: Call) -> None:
+    """What hooks do unless a test says otherwise."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeWorld:
+    """One database. Tests read it and change it as they like."""
+
+    now: Callable[[], datetime]
+    rows: dict[str, FakeRow] = field(default_factory=dict)
+    authorizations: dict[bytes, Authorization] = field(default_factory=dict)
+    imports: dict[tuple[str, bytes], Import] = field(default_factory=dict)
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    events: list[GrantEvent] = field(default_factory=list)
+    transaction: int = 1
+    """Number of the next transaction."""
+
+    unreadable: dict[str, bool] = field(default_factory=dict)
+    """Tenants whose stored pair does not open; True: for want of the key."""
+
+    seals: bool = True
+    """False: nothing can be sealed."""
+
+    takes_history: bool = True
+    """False: lines of the history are refused."""
+
+    on_arrival: Hook = _let_pass
+    """Runs before a call does anything: what it raises, nothing was written."""
+
+    on_departure: Hook = _let_pass
+    """Runs after a call has done everything: what it raises, the acknowledgement was lost."""
+
+    _failing: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def fail_next(
+        self, method: str, *, when: Literal["arrival", "departure"] = "arrival", times: int = 1
+    ) -> None:
+        """Lets the next calls of a method raise `StoreUnavailable`, before or after their work."""
+        self._failing[(method, when)] = times
+
+    async def arrive(self, method: str, tenant: str = "") -> None:
+        """Begins a call."""
+        await self.on_arrival(Call(method=method, tenant=tenant))
+        self._maybe_fail(method, "arrival")
+
+    async def depart(self, method: str, tenant: str = "") -> None:
+        """Ends a call whose work is done."""
+        await self.on_departure(Call(method=method, tenant=tenant))
+        self._maybe_fail(method, "departure")
+
+    def _maybe_fail(self, method: str, when: str) -> None:
+        left = self._failing.get((method, when), 0)
+        if left:
+            self._failing[(method, when)] = left - 1
+            raise StoreUnavailable(f"the test lets {method} fail at its {when}")
+
+    def begin(self) -> int:
+        """Returns the number of a new transaction."""
+        self.transaction += 1
+        return self.transaction - 1
+
+    def seal(self, tenant: str) -> None:
+        """Stands where something is sealed."""
+        if not self.seals:
+            raise KeyUnavailable("the test lets sealing fail", tenant=tenant)
+
+    def save(self) -> Saved:
+        """Makes a backup of all but the history."""
+        return Saved(
+            rows=dict(self.rows),
+            authorizations=dict(self.authorizations),
+            imports=dict(self.imports),
+            transaction=self.transaction,
+        )
+
+    def restore(self, saved: Saved) -> None:
+        """Loses every commit since the backup, as a failover to a copy that lags behind."""
+        self.rows = dict(saved.rows)
+        self.authorizations = dict(saved.authorizations)
+        self.imports = dict(saved.imports)
+        self.transaction = saved.transaction
