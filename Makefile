@@ -51,9 +51,11 @@ format: .venv/.project ## mend what can be mended without thinking
 proto: .venv/.project ## write broker/v1 anew from protos/
 	@.venv/bin/python protos/generate.py $(ARGS)
 
+# Extras stay in the lock: pip 23 looks past a pin without them at `coverage[toml]`, finds a newer
+# version, and refuses it for want of a hash.
 LOCK = .venv/bin/python -m uv --no-cache pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
-	--extra server $(ARGS)
+	--generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate \
+	--no-header --extra server $(ARGS)
 
 lock: .venv/.project ## bring the lock files up to pyproject.toml (ARGS=--upgrade: newest versions)
 	@$(LOCK) --output-file requirements.lock pyproject.toml
