@@ -1,0 +1,222 @@
+"""What every call passes: failures become statuses, defects get an id, and calls are counted.
+
+Laws of this file:
+
+1. A `BrokerError` ends the call with its status (`status.py`).
+2. Any other exception is a defect. The caller gets INTERNAL_ERROR with an id and no text; what
+   happened is told to the observer, with the same id.
+3. Cancellation is no failure: gRPC cancels a handler when its caller leaves or its deadline comes.
+4. It stands on the way to every token, so where all goes well it does nothing but count.
+
+Health and reflection speak protocols of their own and pass untouched.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, Protocol, TypeAlias, TypeVar, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from broker.domain.errors import BrokerError, InternalError
+from broker.domain.facts import DefectMet
+from broker.domain.fields import check_tenant
+from broker.ports import Observer
+from broker.rpc.caller import Context
+from broker.rpc.status import CODES, abort
+
+_PACKAGE: Final = "/broker.v1."
+
+# 64 bits: enough to find one line in a log.
+_DEFECT_BYTES: Final = 8
+
+# A caller hangs up at its deadline, and as messages travel, that comes a moment before our own.
+_SAME_MOMENT_SECONDS: Final = 0.1
+
+# As gRPC's types have it; in truth all are messages, or streams of them.
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
+_Unary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
+# What is asked may be a stream of messages, too.
+_Streaming: TypeAlias = Callable[[object, Context], AsyncGenerator[Message, None]]
+
+
+class UnimplementedError(Exception):
+    """The API has this call and this version does not answer it: a plain UNIMPLEMENTED."""
+
+
+class CallObserver(Protocol):
+    """Who is told how calls ended."""
+
+    def call_ended(self, *, method: str, code: str, reason: str, duration: timedelta) -> None:
+        """Takes note: `method` as `TokenService/GetAccessToken`, `code` as `UNAVAILABLE`.
+
+        `reason` is an ErrorReason; empty where all went well or gRPC made the status. Never raises,
+        never blocks.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """Whom the edge tells, and what it calls a defect."""
+
+    observer: Observer
+    calls: CallObserver
+    new_defect_id: Callable[[], str]
+
+
+def new_defect_id() -> str:
+    """Returns a name that no other defect has."""
+    return secrets.token_hex(_DEFECT_BYTES)
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of our own services, each once."""
+
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        calls: CallObserver,
+        new_defect_id: Callable[[], str] = new_defect_id,
+    ) -> None:
+        self._told = _Told(observer=observer, calls=calls, new_defect_id=new_defect_id)
+        self._guarded: dict[str, _Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[_Asked, _Answer] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[_Asked, _Answer] | None:
+        """Returns the wrapped handler of a call; None, for a method that there is not, stays."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None or not method.startswith(_PACKAGE):
+            return handler
+        guarded = self._guarded.get(method)
+        if guarded is None:
+            guarded = self._guard(method.removeprefix(_PACKAGE), cast("_Handler", handler))
+            self._guarded[method] = guarded
+        return cast("grpc.RpcMethodHandler[_Asked, _Answer]", guarded)
+
+    def _guard(self, method: str, handler: _Handler) -> _Handler:
+        coders = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary is not None:
+            unary = _answered(self._told, method, cast("_Unary", handler.unary_unary))
+            return grpc.unary_unary_rpc_method_handler(unary, *coders)
+        if handler.unary_stream is not None:
+            streamed = _streamed(self._told, method, cast("_Streaming", handler.unary_stream))
+            return grpc.unary_stream_rpc_method_handler(streamed, *coders)
+        # The API has no call that streams its request alone.
+        streamed = _streamed(self._told, method, cast("_Streaming", handler.stream_stream))
+        return grpc.stream_stream_rpc_method_handler(streamed, *coders)
+
+
+def _answered(told: _Told, method: str, behaviour: _Unary) -> _Unary:
+    async def answer(request: Message, context: Context) -> Message:
+        async with _Ending(told, method, request=request, context=context):
+            return await behaviour(request, context)
+
+    return answer
+
+
+def _streamed(told: _Told, method: str, behaviour: _Streaming) -> _Streaming:
+    async def answers(request: object, context: Context) -> AsyncGenerator[Message, None]:
+        ending = _Ending(told, method, request=request, context=context)
+        async with ending, aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                yield response
+
+    return answers
+
+
+class _Ending:
+    """Sees to it that a call ends as the laws say, however the block inside ends.
+
+    A class, because `@asynccontextmanager` costs several times as much at every call.
+    """
+
+    __slots__ = ("_began", "_context", "_method", "_request", "_told")
+
+    def __init__(self, told: _Told, method: str, *, request: object, context: Context) -> None:
+        self._told = told
+        self._method = method
+        self._request = request
+        self._context = context
+        self._began = time.monotonic()
+
+    async def __aenter__(self) -> None:
+        """Nothing: the clock runs already."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._count("OK")
+        elif isinstance(error, BrokerError):
+            await self._fail(error)
+        elif isinstance(error, UnimplementedError):
+            self._count("UNIMPLEMENTED")
+            await self._context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, "not implemented in this version"
+            )
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.BaseError):
+            await self._fail(self._defect(error))
+        else:
+            # Cancelled, or gRPC's own way of saying that the call is over.
+            self._count("DEADLINE_EXCEEDED" if _is_late(self._context) else "CANCELLED")
+
+    async def _fail(self, error: BrokerError) -> None:
+        self._count(CODES[error.reason].name, error.reason)
+        await abort(self._context, error, tenant=_tenant_of(self._request))
+
+    def _defect(self, error: Exception) -> InternalError:
+        defect_id = self._told.new_defect_id()
+        self._told.observer.observe(DefectMet(defect_id=defect_id, where=self._method, error=error))
+        return InternalError(
+            f"a defect of the broker, in its log as {defect_id}", metadata={"error_id": defect_id}
+        )
+
+    def _count(self, code: str, reason: str = "") -> None:
+        self._told.calls.call_ended(
+            method=self._method,
+            code=code,
+            reason=reason,
+            duration=timedelta(seconds=time.monotonic() - self._began),
+        )
+
+
+def seconds_remaining(context: Context) -> float | None:
+    """Returns the time until the caller's deadline, never negative; None: there is none.
+
+    gRPC's own word for it; its types leave out that it may be None.
+    """
+    return context.time_remaining()
+
+
+def _is_late(context: Context) -> bool:
+    """Tells a deadline from a caller that left; only for the count."""
+    remaining = seconds_remaining(context)
+    return remaining is not None and remaining < _SAME_MOMENT_SECONDS
+
+
+def _tenant_of(request: object) -> str | None:
+    """Returns the tenant that a call is about; a malformed one is not repeated to anybody."""
+    tenant = getattr(request, "tenant", None)
+    return tenant if isinstance(tenant, str) and check_tenant(tenant) is None else None

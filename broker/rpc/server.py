@@ -1,0 +1,131 @@
+"""Runs the gRPC server: in production, and inside a test.
+
+    async with grpc_server(ServerSettings(address="127.0.0.1:0"), servicers, edge=edge) as port:
+        …
+
+Upholds: one broker a port, readiness is taken back before calls are refused, and calls that are
+under way are answered. Which addresses may be listened on without TLS, the settings decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from broker.rpc.edge import Edge
+from broker.rpc.grant_service import GrantService
+from broker.rpc.health import SERVICES, HealthService
+from broker.rpc.operations_service import OperationsService
+from broker.rpc.token_service import TokenService
+from broker.v1.grant_service_pb2_grpc import add_GrantServiceServicer_to_server
+from broker.v1.operations_service_pb2_grpc import add_OperationsServiceServicer_to_server
+from broker.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
+
+_AGE_GRACE: Final = timedelta(seconds=60)
+"""How long calls may go on after their connection has become too old: twice what a call without a
+deadline may take. Streams end then, and are opened anew."""
+
+_KEEPALIVE: Final = timedelta(seconds=60)
+"""After which a silent connection is asked whether it lives; below the 350 seconds after which the
+strictest common load balancers forget one."""
+
+_KEEPALIVE_ANSWER: Final = timedelta(seconds=20)
+"""How long it may take to say so; gRPC's own default."""
+
+_SHORTEST_PING: Final = timedelta(seconds=10)
+"""How often callers may ask the same of us, also when idle. gRPC's default of five minutes ends the
+connections of everybody who sets the keepalive that gRPC's documentation recommends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Where to listen, and how to part."""
+
+    address: str = "127.0.0.1:50051"
+    """Port 0: any free one."""
+
+    reflection: bool = True
+    max_connection_age: timedelta = timedelta(minutes=30)
+    """gRPC itself spreads it by a tenth, so that callers do not all come back at once."""
+
+    grace: timedelta = timedelta(seconds=10)
+    """How long calls may go on in a drain: as long as a token request may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servicers:
+    """What is served."""
+
+    tokens: TokenService
+    grants: GrantService
+    operations: OperationsService
+    health: HealthService
+
+
+class AddressUnavailableError(OSError):
+    """The address cannot be listened on: taken, not of this machine, or malformed."""
+
+
+@asynccontextmanager
+async def grpc_server(
+    settings: ServerSettings, servicers: Servicers, *, edge: Edge
+) -> AsyncIterator[int]:
+    """Serves as long as the context lasts, and yields the port.
+
+    Leaving takes up to the grace; calls that are not over by then are cancelled.
+
+    Raises:
+        AddressUnavailableError: the address cannot be listened on.
+    """
+    server = grpc.aio.server(interceptors=[edge], options=_options(settings))
+    _add(server, servicers)
+    if settings.reflection:
+        names = (*filter(None, SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    port = _listen(server, settings.address)
+    await server.start()
+    try:
+        yield port
+    finally:
+        servicers.health.drain()
+        await server.stop(settings.grace.total_seconds())
+
+
+def _add(server: grpc.aio.Server, servicers: Servicers) -> None:
+    add_TokenServiceServicer_to_server(servicers.tokens, server)
+    add_GrantServiceServicer_to_server(servicers.grants, server)
+    add_OperationsServiceServicer_to_server(servicers.operations, server)
+    add_HealthServicer_to_server(servicers.health, server)
+
+
+def _listen(server: grpc.aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        # All that gRPC says is that it failed; why is known to its own log alone.
+        raise AddressUnavailableError(f"cannot listen on {address}") from error
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        # On by default: a second broker on the same port would silently take half the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age)),
+        ("grpc.max_connection_age_grace_ms", _milliseconds(_AGE_GRACE)),
+        ("grpc.keepalive_time_ms", _milliseconds(_KEEPALIVE)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(_KEEPALIVE_ANSWER)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(_SHORTEST_PING)),
+    ]
+
+
+def _milliseconds(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)

@@ -1,0 +1,146 @@
+"""A service from memory, for tests of the edge: it does as told, and remembers what it was asked.
+
+`FakeBroker.failure` is raised by every call; `FakeBroker.hold()` makes calls wait. What it answers
+is what its callers put into `served` and `grants`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, TypedDict, Unpack
+
+from broker.domain.errors import TenantNotFound
+from broker.domain.grant import Grant, GrantState
+from broker.domain.secret import AccessToken, Secret
+from broker.ports import ListQuery
+from broker.service.messages import (
+    CompleteAuthorization,
+    ImportGrant,
+    RevokeGrant,
+    ServedToken,
+    StartAuthorization,
+    StartedAuthorization,
+)
+from support.grants import THE_NOW, some_grant
+
+_SERVED: Final = ServedToken(
+    access_token=AccessToken(Secret("fake-access-7")),
+    token_type="Bearer",
+    expires_at=THE_NOW + timedelta(minutes=10),
+    expires_in=timedelta(minutes=10),
+    reuse_until=THE_NOW + timedelta(minutes=8),
+    reuse_for=timedelta(minutes=8, microseconds=1),
+    scopes=("accounts:read", "export-items:read"),
+    generation=7,
+    is_degraded=False,
+)
+
+
+class ServedChanges(TypedDict, total=False):
+    """What may be different about a token."""
+
+    expires_in: timedelta
+    reuse_for: timedelta
+    scopes: tuple[str, ...]
+    generation: int
+    is_degraded: bool
+
+
+def some_served_token(**changes: Unpack[ServedChanges]) -> ServedToken:
+    """Returns a token in mid-life."""
+    return replace(_SERVED, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedForToken:
+    """What `get_access_token` was asked."""
+
+    tenant: str
+    rejected_generation: int | None
+    budget: timedelta
+
+
+class FakeBroker:
+    """All that the edge asks of the service."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.failure: Exception | None = None
+        self.served = some_served_token()
+        self.grants = {"acme": some_grant()}
+        self.waiting = asyncio.Event()
+        self._may_go = asyncio.Event()
+        self._may_go.set()
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Makes calls wait as long as the block runs; `waiting` is set once one does."""
+        self._may_go.clear()
+        yield
+        self._may_go.set()
+
+    async def get_access_token(
+        self, tenant: str, *, rejected_generation: int | None, budget: timedelta
+    ) -> ServedToken:
+        """Answers what is in `served`."""
+        asked = AskedForToken(tenant=tenant, rejected_generation=rejected_generation, budget=budget)
+        await self._ask(asked)
+        return self.served
+
+    async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
+        """Answers with an address of nobody's."""
+        await self._ask(request)
+        return StartedAuthorization(
+            authorization_uri="https://pleo.example/authorize?state=fake-state",
+            state="fake-state",
+            expires_at=THE_NOW + timedelta(minutes=10),
+        )
+
+    async def complete_authorization(self, request: CompleteAuthorization) -> Grant:
+        """Connects the tenant."""
+        return await self._connect(request.tenant, request)
+
+    async def import_grant(self, request: ImportGrant) -> Grant:
+        """Connects the tenant."""
+        return await self._connect(request.tenant, request)
+
+    async def get_grant(self, tenant: str) -> Grant:
+        """Looks the grant up."""
+        await self._ask(tenant)
+        if tenant not in self.grants:
+            raise TenantNotFound(tenant=tenant)
+        return self.grants[tenant]
+
+    async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
+        """Lists as the store does, times left aside."""
+        await self._ask(query)
+        found = [
+            self.grants[tenant]
+            for tenant in sorted(self.grants)
+            if tenant > query.after_tenant
+            if not query.states or self.grants[tenant].state in query.states
+        ]
+        return found[: query.limit]
+
+    async def revoke_grant(self, request: RevokeGrant) -> Grant:
+        """Leaves a tombstone."""
+        grant = await self.get_grant(request.tenant)
+        await self._ask(request)
+        self.grants[request.tenant] = replace(grant, state=GrantState.REVOKED)
+        return self.grants[request.tenant]
+
+    async def _connect(self, tenant: str, request: object) -> Grant:
+        await self._ask(request)
+        return self.grants.setdefault(tenant, some_grant(tenant=tenant, generation=1))
+
+    async def _ask(self, asked: object) -> None:
+        self.asked.append(asked)
+        if not self._may_go.is_set():
+            self.waiting.set()
+            await self._may_go.wait()
+        if self.failure is not None:
+            raise self.failure
