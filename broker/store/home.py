@@ -7,10 +7,12 @@ each other's tokens. So the first start leaves its name, and another one is refu
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from typing import Final
 
-from broker.store.pool import Pool
+from broker.store.pool import Connection, DatabaseUnfit, Pool
+from broker.store.schema import SchemaFitness, read_schema
 from broker.store.sealing import Keyring, Place, Sealed
 
 _FINGERPRINT_KEY: Final = Place(table="home", tenant="", field="fingerprint_key", row="")
@@ -77,7 +79,7 @@ async def settle_home(pool: Pool, keyring: Keyring, home: Home) -> None:
     await pool.fetch(_RESTAMP)
 
 
-async def read_home(pool: Pool) -> Home | None:
+async def read_home(pool: Pool | Connection) -> Home | None:
     """Returns whose home it is; None: nobody's yet.
 
     Raises:
@@ -85,6 +87,23 @@ async def read_home(pool: Pool) -> Home | None:
     """
     rows = await pool.fetch(_READ)
     return Home(**rows[0]) if rows else None
+
+
+def admission(home: Home) -> Callable[[Connection], Awaitable[None]]:
+    """Returns what lets a serving broker use a connection: our schema, and our home.
+
+    Asked for each connection and not once at start: behind an address there may be another database
+    one day, restored, failed over or mistaken, and one look into it would share its grants.
+    """
+
+    async def admit(connection: Connection) -> None:
+        _, fitness = await read_schema(connection)
+        if fitness is not SchemaFitness.FIT:
+            raise DatabaseUnfit(f"{fitness.value}: run `token-broker migrate` of this release")
+        if await read_home(connection) != home:
+            raise DatabaseUnfit("the database is not this broker's home, or not yet")
+
+    return admit
 
 
 async def replace_home(pool: Pool, home: Home) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -52,7 +52,11 @@ OLDEST_SERVER: Final = 14
 
 
 class DatabaseUnfit(StoreUnavailable):
-    """The server is too old, or acknowledges commits that a crash may undo."""
+    """Too old, with commits that a crash may undo, of another schema, or of another home."""
+
+
+async def anybody(_connection: Connection) -> None:
+    """Admits every database: for migrations, checks, and the first start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,9 @@ class PoolSettings:
     application_name: str = "token-broker"
     size: int = 10
     """Connections at most. A statement takes about a millisecond: ten serve thousands a second."""
+
+    admit: Callable[[Connection], Awaitable[None]] = anybody
+    """Asked for each new connection; raises `DatabaseUnfit` where it must not be used."""
 
 
 class Pool:
@@ -110,12 +117,16 @@ async def open_pool(settings: PoolSettings) -> AsyncIterator[Pool]:
             settings.url(), tls=settings.tls, application_name=settings.application_name
         )
 
+    async def admit(connection: Connection) -> None:
+        await _refuse_unfit(connection)
+        await settings.admit(connection)
+
     connections = await asyncpg.create_pool(
         min_size=0,
         max_size=settings.size,
         max_inactive_connection_lifetime=IDLE_SECONDS,
         connect=connect,
-        init=_refuse_unfit,
+        init=admit,
         reset=_leave_as_it_is,
     )
     try:

@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from broker.store.pool import Pool
+from broker.store.pool import Connection, Pool
 
 SCHEMA_VERSION: Final = 1
 """The number of the last file in `migrations/`. Code works with this schema and with newer ones
@@ -36,7 +36,7 @@ def judge_schema(version: int, minimum_reader: int) -> SchemaFitness:
     return SchemaFitness.TOO_NEW if minimum_reader > SCHEMA_VERSION else SchemaFitness.FIT
 
 
-async def read_schema(pool: Pool) -> tuple[int, SchemaFitness]:
+async def read_schema(pool: Pool | Connection) -> tuple[int, SchemaFitness]:
     """Returns the version of the database's schema, 0 where there is none, and what it is to us.
 
     Raises:
