@@ -1,0 +1,101 @@
+"""What is counted, for Prometheus: an observer of facts, of calls and of health.
+
+Each instance has a registry of its own, so that several brokers in one process stay apart. Bounds
+of labels: `instruments.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from broker import __version__
+from broker.domain.facts import (
+    AttemptAnswered,
+    AttemptClaimed,
+    AttemptSending,
+    AttemptSettled,
+    DefectMet,
+    Fact,
+    FlightEnded,
+    FlightStarted,
+    HistoryLost,
+    LeaseAnswered,
+    LoopFailed,
+    MemoryDropped,
+    ReauthBecameRequired,
+    RejectionReported,
+    SettlementDelayed,
+    TokenServed,
+)
+from broker.ops.attempt_metrics import AttemptMetrics
+from broker.ops.call_metrics import CallMetrics
+from broker.ops.health import HealthSnapshot
+from broker.ops.instruments import Instruments
+from broker.ops.serving_metrics import ServingMetrics
+from broker.ops.trouble_metrics import TroubleMetrics
+
+
+class Metrics:
+    """Upholds `broker.ports.Observer` and `broker.rpc.edge.CallObserver`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        """To be shown by `broker.ops.server`."""
+
+        self._make = make = Instruments(registry=self.registry)
+        self._calls = CallMetrics(make)
+        self._serving = ServingMetrics(make)
+        self._attempts = AttemptMetrics(make)
+        self._trouble = TroubleMetrics(make)
+        self._ready = make.gauge("ready", "Whether callers may be sent to this replica")
+        self._draining = make.gauge("draining", "Whether this replica is on its way out")
+        self._up = make.gauge(
+            "dependency_up", "Whether a check of this replica is good", labels=("dependency",)
+        )
+        make.says("build", "Which broker this is", version=__version__)
+        _describe_process(self.registry)
+
+    def observe(self, fact: Fact) -> None:
+        """Counts a fact."""
+        match fact:
+            case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered():
+                self._serving.observe(fact)
+            case MemoryDropped():
+                self._serving.observe(fact)
+            case AttemptClaimed() | AttemptSending() | AttemptAnswered() | AttemptSettled():
+                self._attempts.observe(fact)
+            case SettlementDelayed():
+                self._attempts.observe(fact)
+            case ReauthBecameRequired() | RejectionReported():
+                self._trouble.observe(fact)
+            case HistoryLost() | LoopFailed() | DefectMet():
+                self._trouble.observe(fact)
+
+    def call_ended(self, *, method: str, code: str, reason: str, duration: timedelta) -> None:
+        """Counts a call."""
+        self._calls.call_ended(method=method, code=code, reason=reason, duration=duration)
+
+    def health_changed(self, snapshot: HealthSnapshot) -> None:
+        """Takes note of how this replica is; a listener for `Health.on_change`."""
+        self._ready.set(snapshot.is_ready)
+        self._draining.set(snapshot.is_draining)
+        for state in snapshot.checks:
+            self._up.labels(state.name).set(state.is_good)
+
+    def watch_holdings(self, holdings: Sized) -> None:
+        """Shows how many attempts this replica must not die with. Once for each instance."""
+        self._make.read(
+            "attempts_held",
+            "Attempts claimed and not settled, whose tokens only this replica may have",
+            now=lambda: len(holdings),
+        )
+
+
+def _describe_process(registry: CollectorRegistry) -> None:
+    """Shows memory, processor time, open files and the garbage collector; what the system tells."""
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)

@@ -1,0 +1,69 @@
+"""Metrics of how tokens reach callers: from where, in which flights, past which lease."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from broker.domain.facts import (
+    FlightEnded,
+    FlightStarted,
+    LeaseAnswered,
+    LeaseOutcome,
+    MemoryDropped,
+    Source,
+    TokenServed,
+)
+from broker.ops.instruments import CALLERS, REFRESH_SECONDS, Instruments, from_zero, word
+
+ServingFact: TypeAlias = TokenServed | FlightStarted | FlightEnded | LeaseAnswered | MemoryDropped
+
+
+class ServingMetrics:
+    """Counts on the way of every token, so what that needs is looked up beforehand."""
+
+    def __init__(self, make: Instruments) -> None:
+        served = make.counter("tokens_served", "Tokens given out", labels=("source", "degraded"))
+        self._served = {
+            (source, degraded): served.labels(word(source), str(degraded).lower())
+            for source in Source
+            for degraded in (False, True)
+        }
+        self._started = make.counter("flights_started", "Flights that a first caller started")
+        self._in_flight = make.gauge("flights_in_flight", "Flights under way")
+        self._ended = make.counter(
+            "flights_ended", "Flights, by how they ended; no reason: a token", labels=("reason",)
+        )
+        self._duration = make.histogram(
+            "flight_duration_seconds", "From the first caller to the answer", bounds=REFRESH_SECONDS
+        )
+        self._waiters = make.histogram(
+            "flight_waiters", "Callers that one flight served", bounds=CALLERS
+        )
+        asked = make.counter("leases_asked", "Leases asked of Redis", labels=("outcome",))
+        self._leases = from_zero(asked, LeaseOutcome)
+        self._dropped = make.counter(
+            "memory_dropped",
+            "Copies in memory that may have been out of date, of one tenant or of all at once",
+            labels=("cause", "whose"),
+        )
+
+    def observe(self, fact: ServingFact) -> None:
+        """Counts."""
+        match fact:
+            case TokenServed():
+                self._served[fact.source, fact.degraded].inc()
+            case FlightStarted():
+                self._started.inc()
+                self._in_flight.inc()
+            case FlightEnded():
+                self._end(fact)
+            case LeaseAnswered():
+                self._leases.labels(word(fact.outcome)).inc()
+            case MemoryDropped():
+                self._dropped.labels(fact.cause, "all" if fact.tenant is None else "one").inc()
+
+    def _end(self, fact: FlightEnded) -> None:
+        self._in_flight.dec()
+        self._ended.labels(fact.reason).inc()
+        self._duration.observe(fact.duration.total_seconds())
+        self._waiters.observe(fact.waiters)

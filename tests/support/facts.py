@@ -1,0 +1,95 @@
+"""One fact of every class, with a tenant that would be noticed wherever it appeared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final, get_args
+
+from broker.domain.decision import Why
+from broker.domain.facts import (
+    AttemptAnswered,
+    AttemptClaimed,
+    AttemptSending,
+    AttemptSettled,
+    DefectMet,
+    Fact,
+    FlightEnded,
+    FlightStarted,
+    HistoryLost,
+    LeaseAnswered,
+    LeaseOutcome,
+    LoopFailed,
+    MemoryDropped,
+    ReauthBecameRequired,
+    RejectionReported,
+    SettlementDelayed,
+    Source,
+    TokenServed,
+)
+from broker.domain.grant import AttemptKind, Doubt, ReauthCause
+from broker.domain.history import AttemptOutcome
+
+THE_TENANT: Final = "conspicuous-tenant"
+THE_SECRET: Final = "hunter2-obviously-fake"
+
+SECONDS: Final = timedelta(seconds=1, milliseconds=500)
+
+KINDS: Final[tuple[type[Fact], ...]] = get_args(Fact)
+"""Every class of fact that there is."""
+
+_EXAMPLES: Final[tuple[Fact, ...]] = (
+    TokenServed(source=Source.MEMORY, degraded=False),
+    FlightStarted(tenant=THE_TENANT),
+    FlightEnded(tenant=THE_TENANT, waiters=7, duration=SECONDS, reason="STORE_UNAVAILABLE"),
+    LeaseAnswered(tenant=THE_TENANT, outcome=LeaseOutcome.HELD),
+    AttemptClaimed(
+        tenant=THE_TENANT,
+        kind=AttemptKind.REFRESH,
+        number=8,
+        base_generation=41,
+        doubt=Doubt.DISCLAIMED,
+    ),
+    AttemptSending(tenant=THE_TENANT, number=8),
+    AttemptAnswered(
+        tenant=THE_TENANT,
+        kind=AttemptKind.REFRESH,
+        number=8,
+        outcome=AttemptOutcome.REFUSED,
+        error="invalid_grant",
+        http_status=400,
+        duration=SECONDS,
+        flags=("no_expires_in",),
+    ),
+    AttemptSettled(
+        tenant=THE_TENANT,
+        number=8,
+        outcome=AttemptOutcome.STALE,
+        generation=42,
+        not_allowed=Why.MOVED_ON,
+    ),
+    SettlementDelayed(tenant=THE_TENANT, number=8, holds_pair=True, tries=3),
+    ReauthBecameRequired(
+        tenant=THE_TENANT, cause=ReauthCause.ROTATION_LOST, provider_error="invalid_grant"
+    ),
+    RejectionReported(tenant=THE_TENANT, generation=41, verdict="believed"),
+    MemoryDropped(tenant=THE_TENANT, cause="moved"),
+    HistoryLost(tenant=THE_TENANT, number=8, error="CheckViolationError"),
+    LoopFailed(loop="usage", error="STORE_UNAVAILABLE"),
+    DefectMet(
+        defect_id="00c0ffee00c0ffee",
+        where="TokenService/GetAccessToken",
+        error=ValueError(f"{THE_TENANT} has {THE_SECRET}"),
+    ),
+)
+
+_BY_KIND: Final[Mapping[type[Fact], Fact]] = {type(each): each for each in _EXAMPLES}
+
+
+def example_of(kind: type[Fact]) -> Fact:
+    """Returns a fact of this class.
+
+    Raises:
+        KeyError: the class is new, and has no example here yet.
+    """
+    return _BY_KIND[kind]

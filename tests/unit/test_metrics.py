@@ -1,0 +1,268 @@
+"""What is counted of facts, calls and health, and that no label grows without bound."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from broker import __version__
+from broker.domain.facts import (
+    AttemptAnswered,
+    Fact,
+    FlightEnded,
+    FlightStarted,
+    ReauthBecameRequired,
+    Source,
+    TokenServed,
+)
+from broker.domain.grant import AttemptKind, ReauthCause
+from broker.domain.history import AttemptOutcome
+from broker.ops.health import CheckState, HealthSnapshot, Need
+from broker.ops.metrics import Metrics
+from broker.ports import Observer
+from broker.rpc.edge import CallObserver
+from support.facts import KINDS, THE_TENANT, example_of
+
+METHOD = "TokenService/GetAccessToken"
+A_MOMENT = timedelta(milliseconds=3)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"token_broker_{name}", labels)
+
+
+def counted(metrics: Metrics) -> dict[str, float]:
+    """Returns our own series; those of the process change by themselves, creation times too."""
+    return {
+        f"{sample.name} {sorted(sample.labels.items())}": sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if family.name.startswith("token_broker_") and not sample.name.endswith("_created")
+    }
+
+
+def an_answer(error: str = "", **changes: object) -> AttemptAnswered:
+    answer = AttemptAnswered(
+        tenant=THE_TENANT,
+        kind=AttemptKind.REFRESH,
+        number=8,
+        outcome=AttemptOutcome.UNKNOWN,
+        error=error,
+        http_status=None,
+        duration=A_MOMENT,
+    )
+    return replace(answer, **changes)  # type: ignore[arg-type]  # names fields of any type
+
+
+def call(calls: CallObserver, *, code: str = "OK", reason: str = "") -> None:
+    calls.call_ended(method=METHOD, code=code, reason=reason, duration=A_MOMENT)
+
+
+def observe_all(observer: Observer, *, tenant: str) -> None:
+    """Tells of one fact of every kind, about this tenant."""
+    for kind in KINDS:
+        fact = example_of(kind)
+        if hasattr(fact, "tenant"):
+            fact = replace(fact, tenant=tenant)  # type: ignore[arg-type]  # not all have one
+        observer.observe(fact)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_fact_changes_what_is_counted(kind: type[Fact]) -> None:
+    metrics = Metrics()
+    before = counted(metrics)
+
+    metrics.observe(example_of(kind))
+
+    assert counted(metrics) != before
+
+
+def test_no_tenant_is_in_anything_that_is_shown() -> None:
+    metrics = Metrics()
+
+    observe_all(metrics, tenant=THE_TENANT)
+
+    assert THE_TENANT.encode() not in generate_latest(metrics.registry)
+
+
+def test_other_tenants_make_no_further_series() -> None:
+    metrics = Metrics()
+    observe_all(metrics, tenant="acme")
+    before = counted(metrics)
+
+    observe_all(metrics, tenant="bjerg")
+
+    assert counted(metrics).keys() == before.keys()
+
+
+def test_tokens_are_counted_by_source_and_state() -> None:
+    metrics = Metrics()
+
+    for _ in range(2):
+        metrics.observe(TokenServed(source=Source.MEMORY, degraded=False))
+    metrics.observe(TokenServed(source=Source.FALLBACK, degraded=True))
+
+    assert value(metrics, "tokens_served_total", source="memory", degraded="false") == 2
+    assert value(metrics, "tokens_served_total", source="fallback", degraded="true") == 1
+
+
+def test_a_flight_is_in_flight_until_it_has_ended() -> None:
+    metrics = Metrics()
+    under_way = []
+    ending = FlightEnded(tenant="acme", waiters=30, duration=A_MOMENT, reason="GRANT_HELD")
+
+    for fact in (FlightStarted(tenant="acme"), FlightStarted(tenant="bjerg"), ending):
+        metrics.observe(fact)
+        under_way.append(value(metrics, "flights_in_flight"))
+
+    assert under_way == [1, 2, 1]
+    assert value(metrics, "flights_ended_total", reason="GRANT_HELD") == 1
+    assert value(metrics, "flight_waiters_sum") == 30
+
+
+@pytest.mark.parametrize(
+    ("error", "label"),
+    [("", ""), ("invalid_grant", "invalid_grant"), ("http_503", "http_503"), ("tls", "tls")],
+)
+def test_an_error_that_is_known_is_told_apart(error: str, label: str) -> None:
+    metrics = Metrics()
+
+    metrics.observe(an_answer(error))
+
+    labels = {"kind": "refresh", "outcome": "unknown", "error": label}
+    assert value(metrics, "attempts_answered_total", **labels) == 1
+
+
+def test_errors_that_pleo_invents_share_one_series() -> None:
+    metrics = Metrics()
+
+    for number in range(50):
+        metrics.observe(an_answer(f"error_invented_{number}"))
+
+    labels = {"kind": "refresh", "outcome": "unknown", "error": "other"}
+    assert value(metrics, "attempts_answered_total", **labels) == 50
+
+
+@pytest.mark.parametrize(("status", "label"), [(200, "2xx"), (503, "5xx"), (None, "none")])
+def test_the_time_that_pleo_took_is_told_by_class_of_status(status: int | None, label: str) -> None:
+    metrics = Metrics()
+
+    metrics.observe(an_answer(http_status=status))
+
+    labels = {"kind": "refresh", "outcome": "unknown", "status": label}
+    assert value(metrics, "provider_duration_seconds_sum", **labels) == 0.003
+
+
+def test_what_was_never_sent_took_no_time() -> None:
+    metrics = Metrics()
+
+    metrics.observe(an_answer("dns", duration=timedelta(0)))
+
+    assert not [name for name in counted(metrics) if "provider_duration_seconds_" in name]
+
+
+@pytest.mark.parametrize("cause", ReauthCause)
+def test_the_first_customer_lost_is_an_increase_from_zero(cause: ReauthCause) -> None:
+    metrics = Metrics()
+    seen = [value(metrics, "reauth_required_total", cause=cause.value.lower())]
+
+    metrics.observe(ReauthBecameRequired(tenant="acme", cause=cause, provider_error=""))
+
+    seen.append(value(metrics, "reauth_required_total", cause=cause.value.lower()))
+    assert seen == [0, 1]
+
+
+def test_calls_are_counted_by_how_they_ended() -> None:
+    metrics = Metrics()
+
+    for reason, times in (("STORE_UNAVAILABLE", 1), ("", 2), ("GRANT_HELD", 3)):
+        for _ in range(times):
+            call(metrics, code="UNAVAILABLE", reason=reason)
+
+    seen = [
+        value(metrics, "calls_total", method=METHOD, code="UNAVAILABLE", reason=reason)
+        for reason in ("STORE_UNAVAILABLE", "", "GRANT_HELD")
+    ]
+    assert seen == [1, 2, 3]
+    assert value(metrics, "call_duration_seconds_count", method=METHOD) == 6
+
+
+def test_a_short_call_is_told_from_a_shorter_one() -> None:
+    metrics = Metrics()
+
+    call(metrics)
+
+    below = [
+        value(metrics, "call_duration_seconds_bucket", method=METHOD, le=bound)
+        for bound in ("0.0025", "0.005")
+    ]
+    assert below == [0, 1]
+
+
+def test_health_is_shown_as_it_was_last_told() -> None:
+    metrics = Metrics()
+    postgres = CheckState(name="postgres", needed_for=frozenset({Need.SERVE}), is_good=True)
+    redis = CheckState(name="redis", needed_for=frozenset())
+    snapshot = HealthSnapshot(is_ready=True, is_draining=False, checks=(postgres, redis))
+
+    metrics.health_changed(snapshot)
+    metrics.health_changed(replace(snapshot, is_ready=False, is_draining=True))
+
+    assert value(metrics, "ready") == 0
+    assert value(metrics, "draining") == 1
+    assert value(metrics, "dependency_up", dependency="postgres") == 1
+    assert value(metrics, "dependency_up", dependency="redis") == 0
+
+
+def test_what_is_held_is_read_when_somebody_looks() -> None:
+    metrics = Metrics()
+    holdings: list[str] = []
+    metrics.watch_holdings(holdings)
+    seen = [value(metrics, "attempts_held")]
+
+    holdings += ["one", "two"]
+
+    seen.append(value(metrics, "attempts_held"))
+    assert seen == [0, 2]
+
+
+def test_which_broker_this_is_can_be_read() -> None:
+    assert value(Metrics(), "build_info", version=__version__) == 1
+
+
+def test_two_brokers_in_one_process_count_apart() -> None:
+    one, other = Metrics(), Metrics()
+
+    call(one)
+
+    assert value(other, "calls_total", method=METHOD, code="OK", reason="") is None
+
+
+def test_the_process_itself_is_described() -> None:
+    shown = generate_latest(Metrics().registry).decode()
+
+    assert "python_info{" in shown
+    assert "python_gc_collections_total{" in shown
+
+
+def test_what_is_shown_can_be_read_back() -> None:
+    metrics = Metrics()
+    observe_all(metrics, tenant="acme")
+
+    shown = generate_latest(metrics.registry).decode()
+
+    families = {family.name for family in text_string_to_metric_families(shown)}
+    assert {"token_broker_calls", "token_broker_build_info", "token_broker_defects"} <= families
+
+
+def test_names_and_explanations_are_as_prometheus_wants_them() -> None:
+    ours = [each for each in Metrics().registry.collect() if each.name.startswith("token_broker_")]
+
+    assert [each.name for each in ours if not re.fullmatch(r"[a-z_]+", each.name)] == []
+    assert [each.name for each in ours if each.name.endswith(("_total", "_count"))] == []
+    assert [each.name for each in ours if not each.documentation] == []
