@@ -1,0 +1,144 @@
+"""One piece of work for everybody who asks for the same thing at the same time (law 8).
+
+A flight is a task of the app, never of a caller: a caller's deadline or cancellation changes
+nothing for another, nor for a refresh that was sent. The key holds everything that changes the
+answer. A flight that nobody waits for any more still ends as it would have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import timedelta
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from broker.domain.errors import BrokerError, RefreshInProgress
+from broker.domain.facts import FlightEnded, FlightStarted
+from broker.ports import Observer
+
+T = TypeVar("T")
+
+
+class Flight(Generic[T]):
+    """Work under way, with a landing that everybody waits for."""
+
+    def __init__(self, tenant: str) -> None:
+        """Starts the clock."""
+        loop = asyncio.get_running_loop()
+        self.tenant = tenant
+        self.waiters = 0
+        self.overdue: asyncio.Future[None] = loop.create_future()
+        """Done when the provider has taken longer than a whole request may take."""
+        self.landing: asyncio.Future[T] = loop.create_future()
+        self.origin: TracebackType | None = None
+        """Where an error came from that no rule foresaw."""
+        self._started_at = loop.time()
+
+    def land(self, value: T) -> None:
+        """Gives everybody the answer. The flight's task may go on tidying up."""
+        if not self.landing.done():
+            self.landing.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Gives everybody an error."""
+        if not self.landing.done():
+            # A defect is looked for where it began; an error of the tree says it all itself.
+            self.origin = None if isinstance(error, BrokerError) else error.__traceback__
+            self.landing.set_exception(error)
+            # Read here once, or a flight whose callers have all left would be called a leak.
+            self.landing.exception()
+
+    def told(self) -> FlightEnded:
+        """Returns how it ended, for observers."""
+        elapsed = asyncio.get_running_loop().time() - self._started_at
+        error = self.landing.exception()
+        return FlightEnded(
+            tenant=self.tenant,
+            waiters=self.waiters,
+            duration=timedelta(seconds=elapsed),
+            reason=_reason(error),
+        )
+
+    async def landed(self, seconds: float) -> bool:
+        """Waits for the landing, at most so long; says whether it came. Safe to cancel."""
+        await asyncio.wait({self.landing}, timeout=max(seconds, 0.0))
+        return self.landing.done()
+
+    async def landed_or_overdue(self, seconds: float) -> bool:
+        """Waits for the landing or for the provider being overdue; says whether it has landed."""
+        ends: list[asyncio.Future[T] | asyncio.Future[None]] = [self.landing, self.overdue]
+        await asyncio.wait(ends, timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        return self.landing.done()
+
+
+def _reason(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    return error.reason if isinstance(error, BrokerError) else "INTERNAL_ERROR"
+
+
+class Flights(Generic[T]):
+    """The flights of this process, one a key."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, observer: Observer) -> None:
+        """`tasks`: the app's; a flight lives as long as it needs, whoever called."""
+        self._tasks = tasks
+        self._observer = observer
+        self._flights: dict[Hashable, Flight[T]] = {}
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """How many are under way, those included that have landed and are tidying up."""
+        return self._under_way
+
+    def join(
+        self, key: Hashable, tenant: str, work: Callable[[Flight[T]], Awaitable[T]]
+    ) -> Flight[T]:
+        """Returns the flight of this key; the first caller starts it."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._start(key, tenant, work)
+        flight.waiters += 1
+        return flight
+
+    def find(self, key: Hashable) -> Flight[T] | None:
+        """Returns the flight of this key, if there is one that has not landed."""
+        return self._flights.get(key)
+
+    async def settled(self) -> None:
+        """Waits until none is under way."""
+        while self._under_way:  # one may have started since the event was set
+            await self._idle.wait()
+
+    def _start(
+        self, key: Hashable, tenant: str, work: Callable[[Flight[T]], Awaitable[T]]
+    ) -> Flight[T]:
+        flight = Flight[T](tenant)
+        self._flights[key] = flight
+        # When it has landed it is out of the way: who comes now wants a newer answer.
+        flight.landing.add_done_callback(lambda _: self._flights.pop(key, None))
+        self._under_way += 1
+        self._idle.clear()
+        self._observer.observe(FlightStarted(tenant=tenant))
+        task = self._tasks.create_task(_fly(flight, work), name=f"flight {tenant}")
+        # Not at the end of the task: one that is cancelled before its first step has none.
+        task.add_done_callback(lambda _: self._end(flight))
+        return flight
+
+    def _end(self, flight: Flight[T]) -> None:
+        # Only a task that was cancelled has not landed.
+        flight.fail(RefreshInProgress("the broker is stopping", tenant=flight.tenant))
+        self._observer.observe(flight.told())
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+
+async def _fly(flight: Flight[T], work: Callable[[Flight[T]], Awaitable[T]]) -> None:
+    try:
+        flight.land(await work(flight))
+    except Exception as error:  # noqa: BLE001 - a raise would end the app and every other flight
+        flight.fail(error)

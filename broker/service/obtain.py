@@ -1,0 +1,65 @@
+"""GetAccessToken: from memory without I/O, else by a flight that all callers share."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from broker.domain.facts import Source, TokenServed
+from broker.ports import Observer
+from broker.service.fetch import Errand, Fetcher
+from broker.service.flights import Flight, Flights
+from broker.service.memory import Memory, served
+from broker.service.messages import ServedToken
+from broker.service.rejections import Rejections
+from broker.service.waiting import wait_for
+
+
+class Obtain:
+    """Hands out access tokens."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        flights: Flights[ServedToken],
+        fetcher: Fetcher,
+        rejections: Rejections,
+        observer: Observer,
+    ) -> None:
+        """All parts are the process's own, one each."""
+        self._memory = memory
+        self._flights = flights
+        self._fetcher = fetcher
+        self._rejections = rejections
+        self._observer = observer
+
+    async def get_access_token(
+        self, tenant: str, *, rejected_generation: int | None, budget: timedelta
+    ) -> ServedToken:
+        """Returns a token; `budget` is the time until the caller's deadline.
+
+        Raises:
+            BrokerError: no token; the class says why and what to do.
+        """
+        remembered = self._memory.fresh(tenant)
+        if remembered is not None and remembered.generation > (rejected_generation or 0):
+            self._observer.observe(TokenServed(source=Source.MEMORY, degraded=False))
+            return remembered
+
+        async def work(flight: Flight[ServedToken]) -> ServedToken:
+            return await self._work(flight, rejected_generation)
+
+        # What was rejected is part of the key: it changes the answer.
+        flight = self._flights.join((tenant, rejected_generation), tenant, work)
+        above = rejected_generation or 0
+        return await wait_for(flight, self._memory, above, budget, self._observer)
+
+    async def _work(
+        self, flight: Flight[ServedToken], rejected_generation: int | None
+    ) -> ServedToken:
+        above = 0
+        if rejected_generation is not None:
+            above = await self._rejections.generation_to_beat(flight.tenant, rejected_generation)
+        errand = Errand(tenant=flight.tenant, above_generation=above, overdue=flight.overdue)
+        reading = await self._fetcher.fetch(errand, self._observer)
+        self._observer.observe(TokenServed(source=errand.source, degraded=False))
+        return served(reading, is_degraded=False)

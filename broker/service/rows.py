@@ -1,0 +1,149 @@
+"""Reading and writing one grant's row: decide on what was read; if it is still so, write.
+
+The one place that calls `GrantStore.apply`. A `Reading` ties PostgreSQL's clock to the event loop's
+at the moment of the read, so that deadlines are kept without trusting this machine's wall clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from broker.domain.decision import Changed, Decision, Why
+from broker.domain.grant import Grant
+from broker.domain.history import AttemptRecord, GrantEvent
+from broker.ports import Beside, Change, GrantStore, Snapshot
+
+BY_BROKER: Final = "broker"
+"""The actor of what the broker concluded itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A snapshot, and when it was taken on the event loop's clock, in seconds."""
+
+    snapshot: Snapshot
+    asked_at: float
+    """Before the statement was sent: own time is measured from here, so that it never ends late."""
+
+    answered_at: float
+
+    @property
+    def grant(self) -> Grant:
+        """The grant as it was."""
+        return self.snapshot.grant
+
+    @property
+    def now(self) -> datetime:
+        """PostgreSQL's clock when the row was read."""
+        return self.snapshot.read_at
+
+    def latest_now(self) -> datetime:
+        """Returns PostgreSQL's time at this moment, or a little more: for asking what has ended."""
+        elapsed = asyncio.get_running_loop().time() - self.asked_at
+        return self.now + timedelta(seconds=elapsed)
+
+    def earliest(self, at: float) -> datetime:
+        """Returns PostgreSQL's time at a moment of the loop's clock, or a little less."""
+        return self.now + timedelta(seconds=at - self.answered_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Who does something and why, for the grant's events."""
+
+    actor: str = BY_BROKER
+    call: str
+    reason: str = ""
+    is_administrative: bool = False
+    """True: an event is written even if the state stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A decision, and what is to be written with it."""
+
+    decision: Decision
+    ended: AttemptRecord | None = None
+    beside: Beside | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of a write: the row as it is now, and why it was not allowed, if it was not."""
+
+    reading: Reading
+    not_allowed: Why | None
+
+
+class BesideNotAppliedError(Exception):
+    """The row is as it was read, and what was to be written beside it does not apply (any more)."""
+
+
+class Rows:
+    """The rows of all grants."""
+
+    def __init__(self, store: GrantStore) -> None:
+        """`store`: PostgreSQL."""
+        self._store = store
+
+    async def read(self, tenant: str) -> Reading:
+        """Reads one row.
+
+        Raises:
+            StoreUnavailable: PostgreSQL cannot be asked.
+        """
+        asked_at = asyncio.get_running_loop().time()
+        snapshot = await self._store.read(tenant)
+        return _reading(snapshot, asked_at)
+
+    async def write(
+        self, reading: Reading, decide: Callable[[Reading], Proposal], act: Act
+    ) -> Written:
+        """Decides on what was read and writes it; where the row changed meanwhile, again.
+
+        Raises:
+            StoreUnavailable: the write may or may not have been committed.
+            BesideNotAppliedError: nothing was written.
+            SubjectAlreadyConnected: nothing was written.
+        """
+        while True:
+            proposal = decide(reading)
+            if not isinstance(proposal.decision, Changed):
+                return Written(reading=reading, not_allowed=proposal.decision.why)
+            change = _change(reading.grant, proposal.decision.after, proposal, act)
+            asked_at = asyncio.get_running_loop().time()
+            snapshot = await self._store.apply(reading.snapshot, change)
+            if snapshot is not None:
+                return Written(reading=_reading(snapshot, asked_at), not_allowed=None)
+            reading = await self._read_other(reading, has_beside=proposal.beside is not None)
+
+    async def _read_other(self, reading: Reading, *, has_beside: bool) -> Reading:
+        again = await self.read(reading.grant.tenant)
+        if has_beside and again.snapshot.version == reading.snapshot.version:
+            raise BesideNotAppliedError
+        return again
+
+
+def _reading(snapshot: Snapshot, asked_at: float) -> Reading:
+    answered_at = asyncio.get_running_loop().time()
+    return Reading(snapshot=snapshot, asked_at=asked_at, answered_at=answered_at)
+
+
+def _change(before: Grant, after: Grant, proposal: Proposal, act: Act) -> Change:
+    change = Change(after=after, ended=proposal.ended, beside=proposal.beside)
+    if before.state is after.state and not act.is_administrative:
+        return change
+    event = GrantEvent(
+        tenant=after.tenant,
+        actor=act.actor,
+        call=act.call,
+        reason=act.reason,
+        before=before.state,
+        after=after.state,
+        generation=after.generation,
+    )
+    return replace(change, event=event)

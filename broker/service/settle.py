@@ -1,0 +1,273 @@
+"""From Pleo's answer to the row: which write it is, and trying until PostgreSQL has taken it.
+
+A rotated pair is tried for as long as the process lives, whatever PostgreSQL or sealing says,
+because nobody else has it (law 3). What holds no pair is given up at the attempt's deadline:
+whoever claims next finds an armed attempt that was never settled, and knows what that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, assert_never
+
+from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, Rotated, Unknown
+from broker.domain.decision import Changed, Decision
+from broker.domain.errors import (
+    KeyUnavailable,
+    RecordUnreadable,
+    StoreUnavailable,
+    SubjectAlreadyConnected,
+)
+from broker.domain.facts import AttemptSettled, DefectMet, SettlementDelayed
+from broker.domain.freshness import renewal_time, settled_lifetime
+from broker.domain.grant import Attempt, Grant, TokenPair
+from broker.domain.history import AttemptOutcome, AttemptRecord
+from broker.domain.refresh_writes import Issue
+from broker.domain.secret import RefreshToken
+from broker.ports import Beside, Chance, Observer, Presentation
+from broker.service.endings import failing, refusing, storing
+from broker.service.holdings import Holdings
+from broker.service.rows import Act, BesideNotAppliedError, Proposal, Reading, Rows, Written
+
+FIRST_PAUSE: Final = 0.1
+"""Seconds: PostgreSQL may only have dropped one connection."""
+
+LONGEST_PAUSE: Final = 2.0
+"""Seconds: a pair that only this process holds should not wait long once PostgreSQL is back."""
+
+_FORESEEN: Final = (StoreUnavailable, KeyUnavailable, RecordUnreadable)
+"""What the store says when it takes nothing now, and may later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """An attempt of ours, committed (law 2)."""
+
+    reading: Reading
+    """The row as the claim, or the arming, wrote it."""
+
+    attempt: Attempt
+    started_at: float
+    """The event loop's clock before the read that the deadline counts from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an attempt ends: the write, and what the history says."""
+
+    decide: Callable[[Reading], Decision]
+    outcome: AttemptOutcome
+    presentation: Presentation | None = None
+    beside: Beside | None = None
+    holds_pair: bool = False
+    error: str = ""
+
+
+def outcome_of(answer: Answer) -> AttemptOutcome:
+    """Returns the outcome that the history calls an answer."""
+    match answer:
+        case Rotated():
+            return AttemptOutcome.ROTATED
+        case Refused():
+            return AttemptOutcome.REFUSED
+        case NotProcessed():
+            return AttemptOutcome.NOT_PROCESSED
+        case Unknown():
+            return AttemptOutcome.UNKNOWN
+        case Misconfigured():
+            return AttemptOutcome.MISCONFIGURED
+        case _:
+            assert_never(answer)
+
+
+def error_of(answer: Answer) -> str:
+    """Returns an answer's error code, `""` for tokens."""
+    match answer:
+        case Rotated():
+            return ""
+        case Refused(error=error) | Misconfigured(error=error):
+            return error
+        case NotProcessed(code=code) | Unknown(code=code):
+            return code
+        case _:
+            assert_never(answer)
+
+
+class Settler:
+    """Settles attempts."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        holdings: Holdings,
+        observer: Observer,
+        chance: Chance,
+        *,
+        renew_ahead: timedelta,
+    ) -> None:
+        """`renew_ahead`: planned rotation, before expiry."""
+        self._rows = rows
+        self._holdings = holdings
+        self._observer = observer
+        self._chance = chance
+        self._renew_ahead = renew_ahead
+
+    def issue(
+        self, claimed: Claimed, rotated: Rotated, *, sent_at: float, presented: RefreshToken
+    ) -> Issue:
+        """Returns what was issued with its times: they count from when the request was sent."""
+        grant = claimed.reading.grant
+        lifetime = settled_lifetime(rotated.expires_in, grant.lifetime)
+        sent = claimed.reading.earliest(sent_at)
+        # Without an access token the pair is due at once.
+        expires_at = sent + lifetime if rotated.access_token else sent
+        return Issue(
+            access_token=rotated.access_token,
+            refresh_token=rotated.refresh_token or presented,
+            token_type=rotated.token_type,
+            lifetime=lifetime,
+            expires_at=expires_at,
+            renew_at=renewal_time(
+                expires_at,
+                lifetime=lifetime,
+                ahead=self._renew_ahead,
+                jitter=self._chance.jitter(),
+            ),
+            scopes=rotated.scopes,
+        )
+
+    def refresh_ending(
+        self, claimed: Claimed, presentation: Presentation, presented: RefreshToken
+    ) -> Ending:
+        """Returns how a refresh ends, by Pleo's answer."""
+        mine, answer = claimed.attempt, presentation.answer
+        match answer:
+            case Rotated():
+                sent_at = presentation.sent_at or claimed.started_at
+                issued = self.issue(claimed, answer, sent_at=sent_at, presented=presented)
+                decide = storing(mine, issued)
+            case Refused(error=error):
+                decide = refusing(mine, error)
+            case _:
+                decide = failing(mine, answer)
+        return Ending(
+            decide=decide,
+            outcome=outcome_of(answer),
+            presentation=presentation,
+            holds_pair=isinstance(answer, Rotated),
+            error=error_of(answer),
+        )
+
+    async def settle(self, claimed: Claimed, ending: Ending) -> Written:
+        """Commits how the attempt ended. A pair in hand is kept until it is committed.
+
+        Raises:
+            StoreUnavailable: PostgreSQL did not take it before the attempt's deadline; no pair was
+            held. KeyUnavailable, RecordUnreadable: no pair was held. SubjectAlreadyConnected,
+            BesideNotAppliedError: as `Rows.write`, pair or not.
+        """
+        with self._holdings.hold():
+            written = await self._until_taken(claimed, ending)
+        self._observer.observe(
+            AttemptSettled(
+                tenant=written.reading.grant.tenant,
+                number=claimed.attempt.number,
+                outcome=ending.outcome,
+                generation=written.reading.grant.generation,
+                not_allowed=written.not_allowed,
+            )
+        )
+        return written
+
+    async def _until_taken(self, claimed: Claimed, ending: Ending) -> Written:
+        reading: Reading | None = claimed.reading
+        pause, tries, is_defect_told = FIRST_PAUSE, 0, False
+        while True:
+            try:
+                reading = reading or await self._rows.read(claimed.reading.grant.tenant)
+                return await self._write(reading, claimed, ending)
+            except (SubjectAlreadyConnected, BesideNotAppliedError):
+                raise  # it is not to be stored; the caller knows what that means
+            except Exception as error:
+                # Whatever a driver raises, nobody else has the pair (law 3).
+                if not _is_tried_again(claimed, ending, error):
+                    raise
+                is_defect_told = is_defect_told or self._report_defect(error)
+            tries += 1
+            self._report_delay(claimed, ending, tries)
+            # The acknowledgement may have been lost: the row is read again before the next try.
+            reading = None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _write(self, reading: Reading, claimed: Claimed, ending: Ending) -> Written:
+        def propose(current: Reading) -> Proposal:
+            decision = ending.decide(current)
+            ended = _line(claimed, ending, current, decision)
+            return Proposal(decision=decision, ended=ended, beside=ending.beside)
+
+        call = f"{claimed.attempt.kind.value} {ending.outcome.value}"
+        return await self._rows.write(reading, propose, Act(call=call, reason=ending.error))
+
+    def _report_defect(self, error: Exception) -> bool:
+        """Reports what no rule foresaw; says whether it did."""
+        if isinstance(error, _FORESEEN):
+            return False
+        defect_id = self._chance.identifier()
+        self._observer.observe(DefectMet(defect_id=defect_id, where="settle", error=error))
+        return True
+
+    def _report_delay(self, claimed: Claimed, ending: Ending, tries: int) -> None:
+        self._observer.observe(
+            SettlementDelayed(
+                tenant=claimed.reading.grant.tenant,
+                number=claimed.attempt.number,
+                holds_pair=ending.holds_pair,
+                tries=tries,
+            )
+        )
+
+
+def _is_tried_again(claimed: Claimed, ending: Ending, error: Exception) -> bool:
+    if ending.holds_pair:
+        return True
+    return isinstance(error, StoreUnavailable) and not _is_over(claimed)
+
+
+def _is_over(claimed: Claimed) -> bool:
+    elapsed = asyncio.get_running_loop().time() - claimed.started_at
+    return elapsed >= (claimed.attempt.deadline - claimed.reading.now).total_seconds()
+
+
+def _line(
+    claimed: Claimed, ending: Ending, current: Reading, decision: Decision
+) -> AttemptRecord | None:
+    if not isinstance(decision, Changed):
+        return None
+    told = ending.presentation
+    now = asyncio.get_running_loop().time()
+    sent_at = told.sent_at if told else None
+    return AttemptRecord(
+        tenant=current.grant.tenant,
+        attempt=claimed.attempt,
+        outcome=ending.outcome,
+        ended_at=current.latest_now(),
+        http_status=told.http_status if told else None,
+        error=ending.error,
+        duration=None if sent_at is None else timedelta(seconds=now - sent_at),
+        generation_after=decision.after.generation,
+    )
+
+
+def presented_token(grant: Grant) -> RefreshToken:
+    """Returns the refresh token of a claimed row: what is presented is what the claim returned.
+
+    Raises:
+        ValueError: there is none; a defect, since no claim is allowed without one.
+    """
+    if not isinstance(grant.pair, TokenPair) or grant.pair.refresh_token is None:
+        raise ValueError(grant.state)
+    return grant.pair.refresh_token

@@ -1,0 +1,84 @@
+"""What a caller does while a flight is under way: patience, the living token, its own deadline.
+
+Nothing here touches the flight: a caller comes and goes (law 8).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from broker.domain.errors import (
+    BrokerError,
+    OperatorError,
+    RefreshInProgress,
+    RefreshOutcomeUnknown,
+    TransientError,
+)
+from broker.domain.facts import Source, TokenServed
+from broker.ports import Observer
+from broker.service.flights import Flight
+from broker.service.memory import Memory
+from broker.service.messages import ServedToken
+
+PATIENCE: Final = 2.0
+"""Seconds that a caller waits for a renewal although the old token is within its life: most
+renewals take less, and the old token may be dead a moment later."""
+
+_ANSWER_MARGIN: Final = 0.3
+"""Seconds before the caller's deadline at which it is told REFRESH_IN_PROGRESS: an answer that
+comes after the deadline is none. At most a tenth of the whole."""
+
+
+async def wait_for(
+    flight: Flight[ServedToken],
+    memory: Memory,
+    above_generation: int,
+    budget: timedelta,
+    observer: Observer,
+) -> ServedToken:
+    """Waits for the flight's token, or a living one, for as long as the caller can.
+
+    Raises:
+        BrokerError: the flight's, or REFRESH_IN_PROGRESS or REFRESH_OUTCOME_UNKNOWN.
+    """
+    seconds = budget.total_seconds()
+    seconds -= min(_ANSWER_MARGIN, seconds / 10)
+    try:
+        return await _landed(flight, memory, above_generation, seconds)
+    except (TransientError, OperatorError):
+        # Neither says that the token is dead: it stands in while it lives.
+        living = memory.living(flight.tenant, above_generation=above_generation)
+        if living is None:
+            raise
+        observer.observe(TokenServed(source=Source.FALLBACK, degraded=True))
+        return living
+
+
+async def _landed(
+    flight: Flight[ServedToken], memory: Memory, above_generation: int, seconds: float
+) -> ServedToken:
+    patience = min(PATIENCE, seconds)
+    if await flight.landed(patience):
+        return _answer(flight)
+    if memory.living(flight.tenant, above_generation=above_generation) is not None:
+        raise _in_progress(flight)
+    if await flight.landed_or_overdue(seconds - patience):
+        return _answer(flight)
+    if flight.overdue.done():
+        raise RefreshOutcomeUnknown(
+            "a refresh was sent to Pleo and no answer has come yet", tenant=flight.tenant
+        )
+    raise _in_progress(flight)
+
+
+def _in_progress(flight: Flight[ServedToken]) -> BrokerError:
+    return RefreshInProgress("the refresh goes on: ask again", tenant=flight.tenant)
+
+
+def _answer(flight: Flight[ServedToken]) -> ServedToken:
+    error = flight.landing.exception()
+    if error is not None:
+        # Raised as it is by many callers at once: each would add its own frames to it.
+        raise error.with_traceback(flight.origin)
+    return flight.landing.result()
