@@ -17,7 +17,7 @@ from broker.ops.health import Check, CheckResult, Need
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
 from broker.store.home import Home, HomeDiffersError, settle_home
-from broker.store.pool import Pool
+from broker.store.pool import DatabaseUnfit, Pool
 from broker.store.schema import SchemaFitness
 from broker.store.sealing import Keyring
 
@@ -147,6 +147,8 @@ def _named(probe: Callable[[], Awaitable[CheckResult]]) -> Callable[[], Awaitabl
     async def named() -> CheckResult:
         try:
             return await probe()
+        except DatabaseUnfit as error:
+            return CheckResult(error=error.code)
         except BrokerError as error:
             return CheckResult(error=error.reason)
         # The schema is not there yet: what "schema" says, too.

@@ -50,6 +50,8 @@ _NOTE_USED: Final = """
     UPDATE grants SET last_used_at = clock_timestamp() FROM used WHERE grants.tenant = used.tenant
 """
 
+_CHECK_VIOLATION: Final = "23514"
+
 _EXCLUSIVE: Final = "grants_exclusive_subject"
 
 _NOBODYS: Final = frozenset({GrantState.UNCONNECTED, GrantState.REVOKED})
@@ -127,7 +129,7 @@ class PostgresGrants:
         # Ids that went back may have caught up before anybody looked; the timeline tells then.
         return following < cursor or self._timeline not in (None, timeline)
 
-    async def _written(self, write: GrantWrite) -> asyncpg.Record | None:
+    async def _written(self, write: GrantWrite, *, is_again: bool = False) -> asyncpg.Record | None:
         """Writes it, or as much of it as PostgreSQL takes: the grant comes before its history."""
         try:
             return await self._run(write)
@@ -142,6 +144,10 @@ class PostgresGrants:
             state = refused_state(error)
             if state is None or not write.has_history:
                 raise
+            # The day's partition was being attached: the line was on its way to the default one,
+            # which may not hold it any more. Nothing was written, and now it finds its way.
+            if state == _CHECK_VIOLATION and not is_again:
+                return await self._written(write, is_again=True)
         row = await self._written(write.without_history())
         if row is not None:
             self._on_history_lost(write.tenant, write.attempt_number, state)

@@ -99,9 +99,11 @@ def admission(home: Home) -> Callable[[Connection], Awaitable[None]]:
     async def admit(connection: Connection) -> None:
         _, fitness = await read_schema(connection)
         if fitness is not SchemaFitness.FIT:
-            raise DatabaseUnfit(f"{fitness.value}: run `token-broker migrate` of this release")
+            what = f"{fitness.value}: run `token-broker migrate` of this release"
+            raise DatabaseUnfit(what, code=fitness.value)
         if await read_home(connection) != home:
-            raise DatabaseUnfit("the database is not this broker's home, or not yet")
+            what = "the database is not this broker's home, or not yet"
+            raise DatabaseUnfit(what, code="HOME_DIFFERS")
 
     return admit
 

@@ -54,6 +54,11 @@ OLDEST_SERVER: Final = 14
 class DatabaseUnfit(StoreUnavailable):
     """Too old, with commits that a crash may undo, of another schema, or of another home."""
 
+    def __init__(self, message: str, *, code: str) -> None:
+        """`code`: what health calls it."""
+        super().__init__(message, metadata={"code": code})
+        self.code = code
+
 
 async def anybody(_connection: Connection) -> None:
     """Admits every database: for migrations, checks, and the first start."""
@@ -162,13 +167,13 @@ async def _refuse_unfit(connection: Connection) -> None:
     if version.major < OLDEST_SERVER:
         raise DatabaseUnfit(
             f"PostgreSQL {version.major} is too old: use {OLDEST_SERVER} or newer",
-            metadata={"version": str(version.major), "oldest": str(OLDEST_SERVER)},
+            code="POSTGRES_TOO_OLD",
         )
     # A pair whose commit a crash undoes is a customer locked out (law 3).
     if await connection.fetchval("SELECT current_setting('synchronous_commit')") == "off":
         raise DatabaseUnfit(
             "synchronous_commit is off: set it to on for this role and database",
-            metadata={"synchronous_commit": "off"},
+            code="SYNCHRONOUS_COMMIT_OFF",
         )
 
 

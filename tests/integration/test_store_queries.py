@@ -27,6 +27,13 @@ from support.store_worlds import (
     put_some,
 )
 
+SOMEBODY_WAITS = """
+    SELECT EXISTS (SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock')
+"""
+
+A_DAY = timedelta(days=1)
+
 A_FORTNIGHT = timedelta(days=14)
 
 
@@ -198,6 +205,29 @@ async def test_lines_without_a_partition_move_into_theirs(world: PostgresStoreWo
 
     assert await world.pool.fetch("SELECT FROM refresh_attempts")
     assert await world.pool.fetch("SELECT FROM refresh_attempts_default") == []
+
+
+async def test_a_line_written_while_its_partition_is_made_is_not_lost(
+    database_url: str, world: PostgresStoreWorld
+) -> None:
+    store = world.grants()
+    before = await put(store, some_grant())
+    change = Change(after=some_grant(doubt=Doubt.NONE), ended=some_line(0))
+    maker = await asyncpg.connect(database_url)
+    async with asyncio.TaskGroup() as tasks, maker.transaction():
+        await maker.execute(
+            "CREATE TABLE made (LIKE refresh_attempts INCLUDING ALL);"
+            "ALTER TABLE refresh_attempts ATTACH PARTITION made "
+            f"FOR VALUES FROM ('{THE_NOW:%F} 00:00Z') TO ('{THE_NOW + A_DAY:%F} 00:00Z')"
+        )
+        writing = tasks.create_task(store.apply(before, change))
+        while not await maker.fetchval(SOMEBODY_WAITS):
+            pass
+    await maker.close()
+
+    assert writing.result() is not None
+    assert world.lost_history == []
+    assert len(await world.pool.fetch("SELECT FROM made")) == 1
 
 
 async def test_what_is_older_than_the_retention_is_dropped(world: PostgresStoreWorld) -> None:
