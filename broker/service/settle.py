@@ -64,6 +64,8 @@ class Ending:
     beside: Beside | None = None
     holds_pair: bool = False
     error: str = ""
+    act: Act | None = None
+    """Who asked for it, for the events; None: the broker concluded it itself."""
 
 
 def outcome_of(answer: Answer) -> AttemptOutcome:
@@ -210,7 +212,8 @@ class Settler:
             return Proposal(decision=decision, ended=ended, beside=ending.beside)
 
         call = f"{claimed.attempt.kind.value} {ending.outcome.value}"
-        return await self._rows.write(reading, propose, Act(call=call, reason=ending.error))
+        act = ending.act or Act(call=call, reason=ending.error)
+        return await self._rows.write(reading, propose, act)
 
     def _report_defect(self, error: Exception) -> bool:
         """Reports what no rule foresaw; says whether it did."""

@@ -1,0 +1,70 @@
+"""The whole service, as its edge knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broker.domain.grant import Grant
+from broker.ports import ListQuery
+from broker.service.completing import Completing
+from broker.service.grants import Grants
+from broker.service.importing import Importing
+from broker.service.messages import (
+    CompleteAuthorization,
+    ImportGrant,
+    RevokeGrant,
+    ServedToken,
+    StartAuthorization,
+    StartedAuthorization,
+)
+from broker.service.obtain import Obtain
+from broker.service.starting import Starting
+from broker.service.usage import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """Answers every call of the API. Each method raises as the part that it hands on to."""
+
+    obtain: Obtain
+    usage: Usage
+    starting: Starting
+    completing: Completing
+    importing: Importing
+    grants: Grants
+
+    async def get_access_token(
+        self, tenant: str, *, rejected_generation: int | None, budget: timedelta
+    ) -> ServedToken:
+        """Returns a living token, and notes that it was asked for."""
+        served = await self.obtain.get_access_token(
+            tenant, rejected_generation=rejected_generation, budget=budget
+        )
+        self.usage.note(tenant)
+        return served
+
+    async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
+        """Begins a consent."""
+        return await self.starting.start(request)
+
+    async def complete_authorization(self, request: CompleteAuthorization) -> Grant:
+        """Completes a consent."""
+        return await self.completing.complete(request)
+
+    async def import_grant(self, request: ImportGrant) -> Grant:
+        """Takes over a refresh token."""
+        return await self.importing.import_grant(request)
+
+    async def get_grant(self, tenant: str) -> Grant:
+        """Returns a grant."""
+        return await self.grants.get(tenant)
+
+    async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
+        """Returns a page of grants."""
+        return await self.grants.list(query)
+
+    async def revoke_grant(self, request: RevokeGrant) -> Grant:
+        """Ends a grant."""
+        return await self.grants.revoke(request)
