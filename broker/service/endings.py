@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias, assert_never
 
 from broker.domain.answers import Misconfigured, NotProcessed, Unknown
 from broker.domain.backoff import next_failure
-from broker.domain.decision import Decision
+from broker.domain.decision import Changed, Decision
 from broker.domain.grant import Attempt, FailureKind, FailureRecord
 from broker.domain.refresh_writes import Issue, call_unknown, let_go, refuse, store_rotated
 from broker.service.rows import Reading
 
 TOO_LATE: Final = "too_late"
 """The provider's code for an attempt that was not sent because its own time was over."""
+
+NO_ACCESS_TOKEN: Final = "no_access_token"  # noqa: S105 - names an answer
+"""The code of an answer with a refresh token alone."""
 
 Failure: TypeAlias = NotProcessed | Unknown | Misconfigured
 
@@ -32,7 +36,25 @@ def failing(mine: Attempt, answer: Failure) -> Callable[[Reading], Decision]:
 
 def storing(mine: Attempt, issued: Issue) -> Callable[[Reading], Decision]:
     """Returns the write of an attempt that brought tokens."""
-    return lambda reading: store_rotated(reading.grant, mine, issued, now=reading.now)
+
+    def decide(reading: Reading) -> Decision:
+        decision = store_rotated(reading.grant, mine, issued, now=reading.now)
+        if issued.access_token is not None or not isinstance(decision, Changed):
+            return decision
+        return Changed(after=replace(decision.after, failures=_useless(reading)))
+
+    return decide
+
+
+def _useless(reading: Reading) -> FailureRecord:
+    """Returns the record after a pair that is of no use to callers.
+
+    The first is refreshed at once. Without a pause after the next, callers would rotate the grant
+    as fast as Pleo answers.
+    """
+    last, kind = reading.grant.failures, FailureKind.PROVIDER_UNAVAILABLE
+    failure = next_failure(last, kind=kind, code=NO_ACCESS_TOKEN, now=reading.latest_now())
+    return failure if last.code == NO_ACCESS_TOKEN else replace(failure, next_try_at=None)
 
 
 def refusing(mine: Attempt, error: str) -> Callable[[Reading], Decision]:

@@ -340,6 +340,20 @@ async def test_a_pair_without_access_token_is_kept_and_refreshed_at_once() -> No
 
 
 @in_virtual_time
+async def test_pairs_without_access_token_again_and_again_are_backed_off() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        ours.pleo.sandbox.faults.add(Alter(omit=("access_token",)), times=5)
+        one = ours.replica()
+
+        assert isinstance(await error_of(one), ProviderUnavailable)
+        assert isinstance(await error_of(one), ProviderUnavailable)
+
+        assert ours.counts().presentations == 2
+        assert ours.grant().failures.code == "no_access_token"
+
+
+@in_virtual_time
 async def test_a_missing_refresh_token_means_that_the_presented_one_stays() -> None:
     async with fleet() as ours:
         before = ours.connect_expired()
