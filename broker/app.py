@@ -1,0 +1,292 @@
+"""The composition root: settings in, a running broker out; and how it ends.
+
+    async with running(settings, telling) as broker:
+        …  # broker.grpc_port, broker.ops_url
+
+Ending is the part with laws. Readiness goes first, so that nobody new is sent here; calls under way
+are answered; nothing is claimed any more; what was sent to Pleo is followed to its answer and to
+PostgreSQL, however long that takes (law 3); only then are the connections taken away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from broker.chance import SystemChance
+from broker.config import ServeSettings
+from broker.domain.facts import HistoryLost
+from broker.lease.announcements import RedisAnnouncements
+from broker.lease.client import RedisClient
+from broker.lease.leases import RedisLeases
+from broker.ops.checks import PleoWatch, Subjects, checks
+from broker.ops.health import Health, HealthSnapshot
+from broker.ops.metrics import Metrics
+from broker.ops.observers import Observers
+from broker.ops.server import ops_server
+from broker.pleo.provider import PleoProvider
+from broker.ports import Observer
+from broker.rpc.edge import Edge
+from broker.rpc.grant_service import GrantService
+from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
+from broker.rpc.operations_service import OperationsService
+from broker.rpc.server import ServerSettings, Servicers, grpc_server
+from broker.rpc.token_service import TokenService
+from broker.service.build import Options, Ports, Service, build_service
+from broker.service.loops import repeat
+from broker.service.starting import Registration
+from broker.store.consents import PostgresConsents
+from broker.store.grants import PostgresGrants
+from broker.store.home import HomeDiffersError, admission
+from broker.store.partitions import maintain_attempts
+from broker.store.pool import Pool, open_pool
+from broker.store.sealing import Keyring
+from broker.wiring import home, pool_settings, provider_settings, redis_client
+
+_SETTLING_PATIENCE: Final = 10.0
+"""Seconds for flights that hold nothing, after the calls' own grace: time to read a row twice. With
+that grace of 10 s it fits into the 30 s that Kubernetes gives by default."""
+
+_CHECK_CONNECTIONS: Final = 2
+"""For health alone: a check must not wait behind a herd, nor a herd behind a check."""
+
+_HOUR: Final = 3600.0
+"""Seconds between looks after partitions, which are made a week ahead."""
+
+
+Loop: TypeAlias = Callable[[], Coroutine[None, None, None]]
+
+Loops: TypeAlias = Mapping[str, Loop]
+"""What runs in the background, by name; each until it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """Who is told what happens."""
+
+    log: Observer
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A broker that listens."""
+
+    grpc_port: int
+    ops_url: str
+    health: Health
+    service: Service
+    refused: asyncio.Future[HomeDiffersError]
+    """Done when the database turns out to be another broker's home: this one must end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outside:
+    """What was opened: where grants are, who refreshes them, and who is told."""
+
+    keyring: Keyring
+    pool: Pool
+    checking: Pool
+    redis: RedisClient
+    provider: PleoProvider
+    pleo: PleoWatch
+    observer: Observer
+
+
+@asynccontextmanager
+async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Running]:
+    """Runs a broker as long as the context lasts.
+
+    It listens before PostgreSQL or Redis has been reached, and is not ready until then.
+
+    Raises:
+        KeysetUnreadableError, RedisUrlRefused, SecretUnreadableError: the settings are of no use.
+        AddressUnavailableError, OSError: an address cannot be listened on.
+    """
+    async with AsyncExitStack() as opened:
+        outside = await _open(settings, telling, opened)
+        async with asyncio.TaskGroup() as tasks:
+            service = build_service(_ports(settings, outside), _options(settings), tasks)
+            telling.metrics.watch_holdings(service.holdings)
+            refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
+            health = _health(settings, outside, telling, refused)
+            loops = _loops(settings, outside, service, health)
+            # Left in the opposite order: calls, what they have sent, then what runs beside them.
+            async with (
+                _beside(tasks, loops),
+                ops_server(settings.ops_address, health, telling.metrics.registry) as ops_url,
+                _settled(service),
+                _listening(settings, outside, telling, service, health=health) as grpc_port,
+            ):
+                yield Running(
+                    grpc_port=grpc_port,
+                    ops_url=ops_url,
+                    health=health,
+                    service=service,
+                    refused=refused,
+                )
+
+
+async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStack) -> _Outside:
+    pleo = PleoWatch()
+    observer = Observers((telling.log, telling.metrics, pleo))
+    keyring = Keyring.from_file(settings.keyset_file)
+    address = pool_settings(settings)
+    checking = replace(address, size=_CHECK_CONNECTIONS)
+    serving = replace(address, admit=admission(home(settings)))
+    provider = PleoProvider(provider_settings(settings))
+    return _Outside(
+        keyring=keyring,
+        pool=await opened.enter_async_context(open_pool(serving)),
+        checking=await opened.enter_async_context(open_pool(checking)),
+        redis=await opened.enter_async_context(redis_client(settings, observer=observer)),
+        provider=await opened.enter_async_context(provider),
+        pleo=pleo,
+        observer=observer,
+    )
+
+
+def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
+    def on_history_lost(tenant: str, number: int, error: str) -> None:
+        outside.observer.observe(HistoryLost(tenant=tenant, number=number, error=error))
+
+    prefix = f"token-broker:{settings.home}:"
+    return Ports(
+        store=PostgresGrants(
+            outside.pool,
+            outside.keyring,
+            allow_shared_subject=settings.allow_shared_subject,
+            on_history_lost=on_history_lost,
+        ),
+        consents=PostgresConsents(outside.pool, outside.keyring),
+        leases=RedisLeases(outside.redis, prefix=prefix),
+        announcements=RedisAnnouncements(outside.redis, prefix=prefix),
+        provider=outside.provider,
+        chance=SystemChance(),
+        observer=outside.observer,
+    )
+
+
+def _options(settings: ServeSettings) -> Options:
+    return Options(
+        # A host may run several, and one that was restarted is another one.
+        replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+        registration=Registration(
+            redirect_uris=settings.pleo_redirect_uris,
+            scopes=settings.pleo_scopes,
+            time_to_live=settings.authorization_ttl,
+        ),
+        http_timeout=settings.pleo_timeout,
+        renew_ahead=settings.renew_ahead,
+        rejection_interval=settings.rejection_interval,
+        may_delete_at_provider=settings.allow_provider_revoke,
+    )
+
+
+def _health(
+    settings: ServeSettings,
+    outside: _Outside,
+    telling: Telling,
+    refused: asyncio.Future[HomeDiffersError],
+) -> Health:
+    def on_refused(error: HomeDiffersError) -> None:
+        if not refused.done():
+            refused.set_result(error)
+
+    subjects = Subjects(
+        pool=outside.checking,
+        redis=outside.redis,
+        keyring=outside.keyring,
+        home=home(settings),
+        pleo=outside.pleo,
+        on_refused=on_refused,
+    )
+    health = Health(checks(subjects), observer=outside.observer)
+    health.on_change(telling.metrics.health_changed)
+    return health
+
+
+def _loops(settings: ServeSettings, outside: _Outside, service: Service, health: Health) -> Loops:
+    async def partitions() -> None:
+        await maintain_attempts(outside.pool, retention=settings.attempt_retention)
+
+    async def upkeep() -> None:
+        await repeat("partitions", partitions, pause=_HOUR, observer=outside.observer)
+
+    # Until the database has been seen to be ours, asking it would only fill the log.
+    later = {**service.loops(), "partitions": upkeep}
+    return {"health": health.run} | {
+        name: _once_ready(health, loop) for name, loop in later.items()
+    }
+
+
+def _once_ready(health: Health, loop: Loop) -> Loop:
+    async def wait_and_run() -> None:
+        ready = asyncio.Event()
+        health.on_change(lambda snapshot: ready.set() if snapshot.is_ready else None)
+        await ready.wait()
+        await loop()
+
+    return wait_and_run
+
+
+@asynccontextmanager
+async def _beside(tasks: asyncio.TaskGroup, loops: Loops) -> AsyncIterator[None]:
+    """Runs the loops while the block runs."""
+    running_loops = [tasks.create_task(loop(), name=f"loop {name}") for name, loop in loops.items()]
+    try:
+        yield
+    finally:
+        for loop in running_loops:
+            loop.cancel()
+
+
+@asynccontextmanager
+async def _settled(service: Service) -> AsyncIterator[None]:
+    """Leaves only when whatever was sent is settled."""
+    try:
+        yield
+    finally:
+        await service.settled(patience=_SETTLING_PATIENCE)
+
+
+@asynccontextmanager
+async def _listening(
+    settings: ServeSettings,
+    outside: _Outside,
+    telling: Telling,
+    service: Service,
+    *,
+    health: Health,
+) -> AsyncIterator[int]:
+    servicers = Servicers(
+        tokens=TokenService(service.broker),
+        grants=GrantService(consents=service.broker, grants=service.broker),
+        operations=OperationsService(),
+        health=HealthService(),
+    )
+    health.on_change(lambda snapshot: _tell_grpc(servicers.health, snapshot))
+    server_settings = ServerSettings(
+        address=str(settings.grpc_address),
+        reflection=settings.reflection,
+        max_connection_age=settings.max_connection_age,
+    )
+    edge = Edge(observer=outside.observer, calls=telling.metrics)
+    async with grpc_server(server_settings, servicers, edge=edge) as port:
+        try:
+            yield port
+        finally:
+            health.drain()
+
+
+def _tell_grpc(grpc_health: HealthService, snapshot: HealthSnapshot) -> None:
+    for service in SERVICES:
+        grpc_health.set(service, serving=snapshot.is_ready)
+    for dependency in DEPENDENCIES:
+        grpc_health.set(dependency, serving=snapshot.check(dependency).is_good)
