@@ -1,0 +1,48 @@
+"""Declares `migrate` and `doctor`, which look after an installation from its settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from broker.cli.declaring import AsJson, environ_of
+
+_PANEL = "Installation"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("migrate", rich_help_panel=_PANEL)(_migrate)
+    app.command("doctor", rich_help_panel=_PANEL)(_doctor)
+
+
+def _migrate(
+    context: typer.Context,
+    *,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be applied.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database's schema up to date. Several may run at once."""
+    from broker.cli.migrating import migrate_schema  # noqa: PLC0415 - starts fast
+
+    migrate_schema(environ_of(context), dry_run=dry_run, as_json=as_json)
+
+
+def _doctor(
+    context: typer.Context,
+    *,
+    registration: Annotated[
+        bool, typer.Option("--registration", help="Only print what to register with Pleo.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, keyset, database and Redis as `serve` would use them; say what to mend."""
+    if registration:
+        from broker.cli.registration import show_registration  # noqa: PLC0415 - starts fast
+
+        show_registration(environ_of(context), as_json=as_json)
+        return
+    from broker.cli.doctor import examine  # noqa: PLC0415 - starts fast
+
+    examine(environ_of(context), as_json=as_json)

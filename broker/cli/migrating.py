@@ -1,0 +1,44 @@
+"""Does `migrate`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import typer
+
+from broker.cli.configured import read_settings
+from broker.cli.failing import CommandFailed
+from broker.cli.showing import show_json
+from broker.cli.store_trouble import TROUBLE, in_words
+from broker.config import MigrateSettings
+from broker.config.transport import database_tls
+from broker.store.migrate import MigrationError, migrate
+
+
+def migrate_schema(environ: Mapping[str, str], *, dry_run: bool, as_json: bool) -> None:
+    """Applies what is pending, or says what that is.
+
+    Raises:
+        CommandFailed: nothing was changed.
+    """
+    settings = read_settings(MigrateSettings, environ)
+    try:
+        url = settings.database_url.read().reveal()
+        names = asyncio.run(migrate(url, dry_run=dry_run, tls=database_tls(settings)))
+    except MigrationError as error:
+        raise CommandFailed(str(error), hint="run the release that applied them") from None
+    except TROUBLE as error:
+        hint = "nothing was changed; try again, or see token-broker doctor"
+        raise CommandFailed(in_words(error), hint=hint) from None
+    _show(names, dry_run=dry_run, as_json=as_json)
+
+
+def _show(names: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        show_json({"dry_run": dry_run, "pending" if dry_run else "applied": list(names)})
+    elif not names:
+        typer.echo("The schema is up to date.")
+    else:
+        for name in names:
+            typer.echo(f"{'pending' if dry_run else 'applied'}  {name}")

@@ -1,0 +1,26 @@
+"""A progress bar on stderr, where somebody is looking: in a log it would be noise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[], None]]:
+    """Shows how many of `total` are done; gives what to call for each. Gone at its end."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - starts fast
+    from rich.progress import Progress  # noqa: PLC0415 - likewise
+
+    # Lines that are printed meanwhile go above the bar where both share a screen; a stdout that
+    # leads elsewhere must be let alone.
+    bar = Progress(
+        console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+    )
+    with bar:
+        imports = bar.add_task("importing", total=total)
+        yield lambda: bar.advance(imports)

@@ -1,0 +1,168 @@
+"""The command line as processes: exit statuses, Ctrl-C, closed pipes, terminals, a quick start."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.cli import started
+from support.grants import some_grant
+from support.rpc import Served, serving
+
+HEAVY = {"asyncpg", "grpc", "httpx", "redis", "rich", "starlette", "tink", "uvicorn"}
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving() as running:
+        yield running
+
+
+def environ_of(served: Served) -> dict[str, str]:
+    return {"BROKER_ADDRESS": f"127.0.0.1:{served.port}"}
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Returns which packages a fresh interpreter has loaded after a statement."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps([*sys.modules]), file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    return {name.partition(".")[0] for name in json.loads(ended.stderr)}
+
+
+def seen_on(ours: int, theirs: int) -> bytes:
+    """Returns what an ended process has left on a terminal, and closes it."""
+    shown = os.read(ours, 100_000)
+    os.close(theirs)
+    os.close(ours)
+    return shown
+
+
+async def test_a_command_ends_with_its_status(served: Served) -> None:
+    async with started("get", "acme", "--json", environ=environ_of(served)) as running:
+        assert (await running.end()).document["generation"] == "7"
+    async with started("nope") as running:
+        assert (await running.end()).status == 2
+
+
+async def test_ctrl_c_ends_a_call_quietly(served: Served) -> None:
+    async with (
+        served.broker.hold(),
+        started("get", "acme", environ=environ_of(served)) as running,
+    ):
+        await served.broker.waiting.wait()
+        running.interrupt()
+        ended = await running.end()
+
+    assert (ended.status, ended.said) == (130, "")
+
+
+async def test_ctrl_c_ends_an_import_quietly(served: Served) -> None:
+    line = json.dumps({"tenant": "globex", "refresh_token": "fake-refresh"})
+
+    async with (
+        served.broker.hold(),
+        started("import", "--file", "-", environ=environ_of(served)) as running,
+    ):
+        running.give(line)
+        await served.broker.waiting.wait()
+        running.interrupt()
+        ended = await running.end()
+
+    assert (ended.status, ended.said) == (130, "")
+
+
+async def test_a_reader_who_has_seen_enough_is_no_error(served: Served) -> None:
+    served.broker.grants = {f"t{n:04}": some_grant(tenant=f"t{n:04}") for n in range(3000)}
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    async with started("grants", environ=environ_of(served), stdout=writing) as running:
+        os.close(writing)
+        ended = await running.end()
+
+    assert (ended.status, ended.stderr) == (1, "")
+
+
+async def test_a_pipe_closed_after_little_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    async with started("--version", stdout=writing) as running:
+        os.close(writing)
+        ended = await running.end()
+
+    assert (ended.status, ended.stderr) == (1, "")
+
+
+async def test_a_full_disk_below_stdout_is_told() -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+
+    # Nothing can be written to the reading end: as a disk that is full, an error of stdout's.
+    async with started("--version", stdout=reading) as running:
+        ended = await running.end()
+    os.close(reading)
+
+    assert (ended.status, ended.stderr) == (1, "error: Bad file descriptor\n")
+
+
+async def test_a_web_proxy_is_not_asked(served: Served) -> None:
+    environ = {**environ_of(served), "http_proxy": "http://127.0.0.1:1", "no_proxy": ""}
+
+    async with started("get", "acme", environ=environ) as running:
+        assert (await running.end()).status == 0
+
+
+async def test_nothing_but_our_lines_is_on_stderr(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("no certificate, of which gRPC logs at length")
+    environ = {**environ_of(served), "BROKER_CA_FILE": str(tmp_path / "ca.crt")}
+
+    async with started("get", "acme", environ=environ) as running:
+        ended = await running.end()
+
+    error, hint = ended.stderr.splitlines()
+    assert (error[:19], hint[:6]) == ("error: UNAVAILABLE:", "hint: ")
+
+
+async def test_a_bar_is_shown_where_somebody_looks(served: Served) -> None:
+    line = json.dumps({"tenant": "globex", "refresh_token": "fake-refresh"})
+    ours, theirs = pty.openpty()
+    environ = {**environ_of(served), "TERM": "xterm"}
+
+    async with started("import", "--file", "-", environ=environ, stderr=theirs) as running:
+        ended = await running.end(line)
+    shown = seen_on(ours, theirs)
+
+    assert b"importing" in shown
+    assert ended.stdout == "line 1  globex  imported  generation 1\n"
+
+
+async def test_tables_are_folded_into_a_terminal(served: Served) -> None:
+    served.broker.grants = {"t" * 200: some_grant(tenant="t" * 200)}
+    ours, theirs = pty.openpty()
+    environ = {**environ_of(served), "TERM": "dumb"}  # without colours, whose codes are no width
+
+    async with started("grants", environ=environ, stdout=theirs) as running:
+        await running.end()
+    shown = seen_on(ours, theirs).decode()
+
+    assert "ACTIVE" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_help_loads_no_drivers() -> None:
+    assert loaded_after("import broker.__main__") & HEAVY == set()
+
+
+@pytest.mark.parametrize("module", ["getting", "granting", "importing", "connecting"])
+def test_client_commands_load_nothing_of_a_server(module: str) -> None:
+    loaded = loaded_after(f"import broker.__main__, broker.cli.{module}")
+
+    assert loaded & HEAVY <= {"grpc"}
