@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 
 from broker.domain.answers import Answer
 from broker.domain.authorization import Authorization, Outcome
+from broker.domain.escrow import Escrow
 from broker.domain.facts import Fact, LeaseOutcome
 from broker.domain.grant import Grant, GrantState
 from broker.domain.history import AttemptRecord, GrantEvent
@@ -209,6 +210,26 @@ class Announcements(Protocol):
 
         Never ends and never raises; waits while Redis is away.
         """
+
+
+class Escrows(Protocol):
+    """Sealed copies, in Redis, of pairs that PostgreSQL did not take (law 3).
+
+    No method raises, and each takes no longer than a few of its timeouts. Safe to retry. What is
+    None is not known: "unreachable" is not "there is none".
+    """
+
+    async def put(self, escrow: Escrow) -> bool:
+        """Keeps a copy in the attempt's own slot; True: Redis has acknowledged it."""
+
+    async def find(self, tenant: str) -> Sequence[Escrow] | None:
+        """Reads a tenant's copies, which stay."""
+
+    async def everything(self) -> Sequence[Escrow] | None:
+        """Reads all copies, which stay."""
+
+    async def drop(self, escrow: Escrow) -> None:
+        """Deletes a copy, if it can: only what is committed, or stale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

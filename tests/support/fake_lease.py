@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from broker.domain.escrow import Escrow
 from broker.domain.facts import LeaseOutcome
 from broker.lease.circuit import Circuit
 from broker.lease.failure import RedisUnreachable
@@ -42,6 +43,9 @@ class FakeRedis:
         self.is_answering = True
         """False: it does what it is told, and its answers are lost."""
 
+        self.escrows: dict[tuple[str, int], Escrow] = {}
+        """Sealed elsewhere, in clear here: by tenant and number of the attempt."""
+
         self._is_reachable = True
         self._leases: dict[str, _Lease] = {}
         self._listeners: set[asyncio.Queue[News]] = set()
@@ -66,8 +70,9 @@ class FakeRedis:
         return {tenant for tenant, lease in self._leases.items() if lease.until > _now()}
 
     def flush(self) -> None:
-        """Forgets every lease, as FLUSHALL or a failover to an empty copy does."""
+        """Forgets everything, as FLUSHALL or a failover to an empty copy does."""
         self._leases.clear()
+        self.escrows.clear()
 
     def take(self, tenant: str, owner: object, times: LeaseTimes) -> bool:
         """Gives a lease to an owner, unless another has it; extensions are counted in."""

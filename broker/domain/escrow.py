@@ -1,0 +1,62 @@
+"""An escrow: a pair that Pleo issued and PostgreSQL did not take, kept sealed elsewhere (law 3).
+
+There is one for each attempt, never one for each tenant: two presentations of one grant may both
+have been honoured. It stands for the write that its owner would have made, under the same
+conditions; whoever finds it may make that write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from broker.domain.consent_writes import store_consented
+from broker.domain.decision import Decision, Unchanged, Why
+from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Grant
+from broker.domain.refresh_writes import Issue, store_rotated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escrow:
+    """What is needed to store the pair of one attempt."""
+
+    tenant: str
+    attempt: Attempt
+    issued: Issue
+    import_fingerprint: bytes | None = None
+
+
+def adopt(escrow: Escrow, grant: Grant, *, now: datetime) -> Decision:
+    """Makes the write that the escrow stands for, in its owner's place.
+
+    Not while somebody else's armed attempt is live: what that one presents may be this pair's
+    refresh token, and storing it now would hide that. A merely claimed attempt must not block: its
+    owner waits for just this.
+    """
+    if _is_presented_by_another(escrow, grant, now):
+        return Unchanged(why=Why.ATTEMPT_LIVE)
+    kind = escrow.attempt.kind
+    match kind:
+        case AttemptKind.REFRESH:
+            return store_rotated(grant, escrow.attempt, escrow.issued, now=now)
+        case AttemptKind.EXCHANGE | AttemptKind.IMPORT:
+            return store_consented(
+                grant,
+                escrow.attempt,
+                escrow.issued,
+                import_fingerprint=escrow.import_fingerprint,
+                now=now,
+            )
+        case _:
+            assert_never(kind)
+
+
+def _is_presented_by_another(escrow: Escrow, grant: Grant, now: datetime) -> bool:
+    attempt = grant.attempt
+    return (
+        attempt is not None
+        and attempt.number != escrow.attempt.number
+        and attempt.phase is AttemptPhase.ARMED
+        and attempt.is_live(now)
+    )
