@@ -24,6 +24,7 @@ from broker.config import ServeSettings
 from broker.domain.facts import HistoryLost
 from broker.lease.announcements import RedisAnnouncements
 from broker.lease.client import RedisClient
+from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
 from broker.ops.checks import PleoWatch, Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
@@ -42,6 +43,7 @@ from broker.service.build import Options, Ports, Service, build_service
 from broker.service.loops import repeat
 from broker.service.starting import Registration
 from broker.store.consents import PostgresConsents
+from broker.store.escrow_sealing import EscrowSealer
 from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
 from broker.store.partitions import maintain_attempts
@@ -114,6 +116,7 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
         async with asyncio.TaskGroup() as tasks:
             service = build_service(_ports(settings, outside), _options(settings), tasks)
             telling.metrics.watch_holdings(service.holdings)
+            telling.metrics.watch_escrows(service.adoption)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
             health = _health(settings, outside, telling, refused)
             loops = _loops(settings, outside, service, health)
@@ -166,6 +169,7 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
         ),
         consents=PostgresConsents(outside.pool, outside.keyring),
         leases=RedisLeases(outside.redis, prefix=prefix),
+        escrows=RedisEscrows(outside.redis, EscrowSealer(outside.keyring), prefix=prefix),
         announcements=RedisAnnouncements(outside.redis, prefix=prefix),
         provider=outside.provider,
         chance=SystemChance(),

@@ -27,14 +27,17 @@ class Escrow:
     import_fingerprint: bytes | None = None
 
 
-def adopt(escrow: Escrow, grant: Grant, *, now: datetime) -> Decision:
+def adopt(
+    escrow: Escrow, grant: Grant, *, adopter: Attempt | None = None, now: datetime
+) -> Decision:
     """Makes the write that the escrow stands for, in its owner's place.
 
-    Not while somebody else's armed attempt is live: what that one presents may be this pair's
-    refresh token, and storing it now would hide that. A merely claimed attempt must not block: its
-    owner waits for just this.
+    Not while an armed attempt is live that is neither the escrow's nor the adopter's: what that one
+    presents may be this pair's refresh token, and storing it now would hide that. A merely claimed
+    attempt must not block: its owner waits for just this.
     """
-    if _is_presented_by_another(escrow, grant, now):
+    numbers = {escrow.attempt.number} | ({adopter.number} if adopter else set())
+    if _is_presented_by_another(numbers, grant, now):
         return Unchanged(why=Why.ATTEMPT_LIVE)
     kind = escrow.attempt.kind
     match kind:
@@ -52,11 +55,11 @@ def adopt(escrow: Escrow, grant: Grant, *, now: datetime) -> Decision:
             assert_never(kind)
 
 
-def _is_presented_by_another(escrow: Escrow, grant: Grant, now: datetime) -> bool:
+def _is_presented_by_another(numbers: set[int], grant: Grant, now: datetime) -> bool:
     attempt = grant.attempt
     return (
         attempt is not None
-        and attempt.number != escrow.attempt.number
+        and attempt.number not in numbers
         and attempt.phase is AttemptPhase.ARMED
         and attempt.is_live(now)
     )

@@ -123,6 +123,35 @@ class SettlementDelayed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowWritten:
+    """A pair that PostgreSQL did not take was sent to Redis, sealed."""
+
+    tenant: str
+    number: int
+    is_acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowAdopted:
+    """An escrow was stored in its owner's place, or was not needed any more."""
+
+    tenant: str
+    number: int
+    not_allowed: Why | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowsUnreachable:
+    """A refresh in abandoned doubt could not look for escrows: "unreachable" is not "none"."""
+
+    tenant: str
+    number: int
+    tries: int
+    presents: bool
+    """True: it has been so for so long that it presents all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReauthBecameRequired:
     """The customer must consent again."""
 
@@ -184,6 +213,9 @@ Fact: TypeAlias = (
     | AttemptAnswered
     | AttemptSettled
     | SettlementDelayed
+    | EscrowWritten
+    | EscrowAdopted
+    | EscrowsUnreachable
     | ReauthBecameRequired
     | RejectionReported
     | MemoryDropped

@@ -21,6 +21,9 @@ from broker.domain.facts import (
     AttemptSending,
     AttemptSettled,
     DefectMet,
+    EscrowAdopted,
+    EscrowsUnreachable,
+    EscrowWritten,
     Fact,
     FlightEnded,
     FlightStarted,
@@ -101,8 +104,23 @@ def level_of(fact: Fact) -> LogLevel:
             return LogLevel.WARNING if _is_about_the_fleet(fact) else LogLevel.INFO
         case LoopFailed() | HistoryLost() | SettlementDelayed() | ReauthBecameRequired():
             return LogLevel.WARNING
+        case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable() | DefectMet():
+            return LogLevel.ERROR if _wants_somebody_now(fact) else LogLevel.WARNING
+
+
+def _wants_somebody_now(
+    fact: EscrowWritten | EscrowAdopted | EscrowsUnreachable | DefectMet,
+) -> bool:
+    """A pair is in this process alone, or somebody goes on without knowing whether there is one."""
+    match fact:
+        case EscrowWritten(is_acknowledged=is_safe):
+            return not is_safe
+        case EscrowsUnreachable(presents=presents):
+            return presents
+        case EscrowAdopted():
+            return False
         case DefectMet():
-            return LogLevel.ERROR
+            return True
 
 
 def _is_about_the_fleet(fact: AttemptAnswered | RejectionReported) -> bool:
@@ -119,6 +137,8 @@ def recurring_kind_of(fact: Fact) -> Hashable | None:
             return LoopFailed, fact.loop, fact.error
         case SettlementDelayed():
             return SettlementDelayed, fact.tenant, fact.number
+        case EscrowWritten():
+            return EscrowWritten, fact.tenant, fact.number
         # A caller with a broken client reports at every call.
         case RejectionReported():
             return RejectionReported, fact.tenant, fact.verdict

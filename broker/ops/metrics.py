@@ -18,6 +18,9 @@ from broker.domain.facts import (
     AttemptSending,
     AttemptSettled,
     DefectMet,
+    EscrowAdopted,
+    EscrowsUnreachable,
+    EscrowWritten,
     Fact,
     FlightEnded,
     FlightStarted,
@@ -32,6 +35,7 @@ from broker.domain.facts import (
 )
 from broker.ops.attempt_metrics import AttemptMetrics
 from broker.ops.call_metrics import CallMetrics
+from broker.ops.escrow_metrics import EscrowMetrics
 from broker.ops.health import HealthSnapshot
 from broker.ops.instruments import Instruments
 from broker.ops.serving_metrics import ServingMetrics
@@ -49,6 +53,7 @@ class Metrics:
         self._calls = CallMetrics(make)
         self._serving = ServingMetrics(make)
         self._attempts = AttemptMetrics(make)
+        self._escrows = EscrowMetrics(make)
         self._trouble = TroubleMetrics(make)
         self._ready = make.gauge("ready", "Whether callers may be sent to this replica")
         self._draining = make.gauge("draining", "Whether this replica is on its way out")
@@ -69,6 +74,8 @@ class Metrics:
                 self._attempts.observe(fact)
             case SettlementDelayed():
                 self._attempts.observe(fact)
+            case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable():
+                self._escrows.observe(fact)
             case ReauthBecameRequired() | RejectionReported():
                 self._trouble.observe(fact)
             case HistoryLost() | LoopFailed() | DefectMet():
@@ -91,6 +98,14 @@ class Metrics:
             "attempts_held",
             "Attempts claimed and not settled, whose tokens only this replica may have",
             now=lambda: len(holdings),
+        )
+
+    def watch_escrows(self, escrows: Sized) -> None:
+        """Shows how many escrows were read and are not stored yet. Once for each instance."""
+        self._make.read(
+            "escrows_held",
+            "Escrows that this replica has read, and that are neither stored nor stale",
+            now=lambda: len(escrows),
         )
 
 

@@ -18,11 +18,13 @@ from broker.ports import (
     Announcements,
     Chance,
     ConsentStore,
+    Escrows,
     GrantStore,
     Leases,
     Observer,
     Provider,
 )
+from broker.service.adoption import SWEEP_SECONDS, Adoption
 from broker.service.claim import Claims
 from broker.service.completing import Completing
 from broker.service.consenting import Consenting, longest_wait
@@ -41,10 +43,14 @@ from broker.service.obtain import Obtain
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
 from broker.service.rows import Rows
+from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
 from broker.service.starting import Registration, Starting
 from broker.service.usage import FLUSH_SECONDS, Usage
 from broker.service.wire import Wire
+
+LANDING_SECONDS: Final = 1.0
+"""For announcing and answering, once a pair is stored: a few timeouts of Redis."""
 
 OBTAIN_BUDGET: Final = timedelta(seconds=30)
 """For a token that the broker itself needs: what a caller without a deadline gets."""
@@ -58,6 +64,7 @@ class Ports:
     consents: ConsentStore
     leases: Leases
     announcements: Announcements
+    escrows: Escrows
     provider: Provider
     chance: Chance
     observer: Observer
@@ -85,6 +92,7 @@ class Service:
     memory: Memory
     holdings: Holdings
     claims: Claims
+    adoption: Adoption
     token_flights: Flights[ServedToken]
     grant_flights: Flights[Grant]
     news: News
@@ -97,6 +105,7 @@ class Service:
             "announcements": self.news.listen,
             "changes": lambda: self._repeat("changes", self.news.poll, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
+            "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),
         }
 
     async def _repeat(self, name: str, turn: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -106,23 +115,32 @@ class Service:
         """Waits until whatever was sent to Pleo is settled (laws 3 and 8).
 
         Claims nothing from now on. Flights that hold nothing are waited for at most `patience`
-        seconds; what is on the wire, or waits for PostgreSQL, for as long as it takes.
+        seconds; what is on the wire, or has a pair that is neither stored nor in escrow, for as
+        long as it takes.
         """
         self.claims.stop()
+        await self._landed(patience)
+        await self.holdings.none_left()
+        # Whose pair has just been stored still tells its callers.
+        await self._landed(LANDING_SECONDS)
+        self.token_flights.abandon()
+        self.grant_flights.abandon()
+
+    async def _landed(self, patience: float) -> None:
         try:
             async with asyncio.timeout(patience):
                 await self.token_flights.settled()
                 await self.grant_flights.settled()
         except TimeoutError:
-            pass  # they wait for others, or for a quarantine, and hold nothing
-        await self.holdings.none_left()
+            return  # they wait for others, for a quarantine, or with their pair in escrow
 
 
 def build_service(ports: Ports, options: Options, tasks: asyncio.TaskGroup) -> Service:
     """Builds it; flights will be tasks of `tasks`."""
     rows, memory, holdings = Rows(ports.store), Memory(), Holdings()
     news = News(ports.store, ports.announcements, memory, ports.observer)
-    consenting = _consenting(ports, options, rows=rows, memory=memory, holdings=holdings, news=news)
+    adoption = Adoption(ports.escrows, rows, memory, news, ports.observer)
+    consenting = _consenting(ports, options, adoption, memory=memory, holdings=holdings, news=news)
     token_flights = Flights[ServedToken](tasks, ports.observer)
     grant_flights = Flights[Grant](tasks, ports.observer)
     usage = Usage(ports.store)
@@ -153,6 +171,7 @@ def build_service(ports: Ports, options: Options, tasks: asyncio.TaskGroup) -> S
         memory=memory,
         holdings=holdings,
         claims=consenting.claims,
+        adoption=adoption,
         token_flights=token_flights,
         grant_flights=grant_flights,
         news=news,
@@ -162,11 +181,26 @@ def build_service(ports: Ports, options: Options, tasks: asyncio.TaskGroup) -> S
 
 
 def _consenting(
-    ports: Ports, options: Options, *, rows: Rows, memory: Memory, holdings: Holdings, news: News
+    ports: Ports,
+    options: Options,
+    adoption: Adoption,
+    *,
+    memory: Memory,
+    holdings: Holdings,
+    news: News,
 ) -> Consenting:
-    times = AttemptTimes(http_timeout=options.http_timeout)
-    claims = Claims(rows, times, ports.chance, ports.observer, replica=options.replica)
-    settler = Settler(rows, holdings, ports.observer, ports.chance, renew_ahead=options.renew_ahead)
+    rows, times = Rows(ports.store), AttemptTimes(http_timeout=options.http_timeout)
+    claims = Claims(
+        rows, times, ports.chance, ports.observer, adoption=adoption, replica=options.replica
+    )
+    settler = Settler(
+        rows,
+        holdings,
+        ports.observer,
+        ports.chance,
+        safekeeping=Safekeeping(ports.escrows, memory, ports.observer),
+        renew_ahead=options.renew_ahead,
+    )
     return Consenting(
         rows=rows,
         claims=claims,

@@ -7,15 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from broker.domain.backoff import next_failure
 from broker.domain.claims import Claimer
 from broker.domain.decision import Changed, Decision, Unchanged, Why
 from broker.domain.errors import RefreshInProgress, StoreUnavailable
-from broker.domain.facts import AttemptClaimed
-from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Grant
+from broker.domain.facts import AttemptClaimed, EscrowsUnreachable
+from broker.domain.grant import (
+    Attempt,
+    AttemptKind,
+    AttemptPhase,
+    FailureKind,
+    FailureRecord,
+    Grant,
+)
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.domain.refresh_writes import arm, claim_refresh, let_go
 from broker.domain.times import AttemptTimes
 from broker.ports import Beside, Chance, Observer
+from broker.service.adoption import Adoption
 from broker.service.rows import Act, Proposal, Reading, Rows
 from broker.service.settle import Claimed
 
@@ -26,6 +35,13 @@ that broke, once more for the pool's next broken one."""
 RETRY_PAUSE: Final = 0.2
 """Seconds between them: about what a PostgreSQL that restarts a connection needs."""
 
+ESCROWS_UNREACHABLE: Final = "escrows_unreachable"
+"""The code of an attempt that could not look for escrows."""
+
+BLIND_TRIES: Final = 15
+"""How often it comes back before it presents all the same: about 15 minutes, since each try takes a
+quarantine of 20 s and the pauses grow from 1 s to 60 s. By then the pair, if there is one, lies in
+a Redis that is gone, or its owner is."""
 
 WATCH_PAUSE: Final = 1.0
 """Seconds between looks during a quarantine: an outage that goes unseen between two of them is
@@ -51,9 +67,11 @@ class Claims:
         chance: Chance,
         observer: Observer,
         *,
+        adoption: Adoption,
         replica: str,
     ) -> None:
         """`replica`: this process's name in rows and history."""
+        self._adoption = adoption
         self._rows = rows
         self._times = times
         self._chance = chance
@@ -131,8 +149,9 @@ class Claims:
         """Returns the attempt ready for the wire; after abandoned doubt, only after a quarantine.
 
         The quarantine is measured here, not on PostgreSQL's clock: a holder of the pair that may
-        exist must have had its time, however clocks jump. Returns the row when the attempt was
-        lost meanwhile.
+        exist must have had its time, however clocks jump. Then escrows are looked for, before the
+        arming, which wants Redis reachable, and after it, which is the look that counts. Returns
+        the row when the attempt was lost meanwhile, or is not to present.
 
         Raises:
             StoreUnavailable: nothing may be sent.
@@ -140,7 +159,48 @@ class Claims:
         if claimed.attempt.phase is AttemptPhase.ARMED:
             return claimed
         await self._quarantine(claimed)
-        return await self._arm(claimed)
+        looked = await self._unless_escrowed(claimed)
+        if isinstance(looked, Reading):
+            return looked
+        armed = await self._arm(claimed)
+        return armed if isinstance(armed, Reading) else await self._unless_escrowed(armed)
+
+    async def _unless_escrowed(self, claimed: Claimed) -> Claimed | Reading:
+        """Returns the attempt where there is no escrow; else adopts what there is and lets go.
+
+        An escrow that may not be adopted means that the row has moved on: then too it is read
+        again.
+        """
+        tenant = claimed.reading.grant.tenant
+        found = await self._adoption.find(tenant)
+        if found is None:
+            return await self._without_looking(claimed)
+        reading = claimed.reading
+        for escrow in found:
+            reading = await self._adoption.adopt(escrow, adopter=claimed.attempt)
+        return await self._let_go(claimed, reading) if found else claimed
+
+    async def _without_looking(self, claimed: Claimed) -> Claimed | Reading:
+        last = claimed.reading.grant.failures
+        tries = 1 + (last.count if last.code == ESCROWS_UNREACHABLE else 0)
+        presents = tries > BLIND_TRIES
+        self._observer.observe(
+            EscrowsUnreachable(
+                tenant=claimed.reading.grant.tenant,
+                number=claimed.attempt.number,
+                tries=tries,
+                presents=presents,
+            )
+        )
+        if presents:
+            return claimed
+        failures = next_failure(
+            last if tries > 1 else FailureRecord(),
+            kind=FailureKind.OUTCOME_UNKNOWN,
+            code=ESCROWS_UNREACHABLE,
+            now=claimed.reading.latest_now(),
+        )
+        return await self._let_go(claimed, claimed.reading, failures=failures)
 
     async def _quarantine(self, claimed: Claimed) -> None:
         """Lets a living holder store its pair; ends early where there is nothing to arm any more.
@@ -177,9 +237,11 @@ class Claims:
             return await self._let_go(claimed, written.reading)
         return Claimed(reading=written.reading, attempt=attempt, started_at=started.asked_at)
 
-    async def _let_go(self, claimed: Claimed, reading: Reading) -> Reading:
+    async def _let_go(
+        self, claimed: Claimed, reading: Reading, *, failures: FailureRecord | None = None
+    ) -> Reading:
         def propose(current: Reading) -> Proposal:
-            decision = let_go(current.grant, claimed.attempt)
+            decision = let_go(current.grant, claimed.attempt, failures=failures)
             ended = _let_go_line(current, claimed.attempt)
             return Proposal(
                 decision=decision, ended=ended if isinstance(decision, Changed) else None

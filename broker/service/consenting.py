@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
@@ -86,10 +85,6 @@ class Consenting:
             raise RefreshInProgress("another attempt is under way: ask again", tenant=tenant)
         await self.news.wait(tenant, POLL)
 
-    def hold(self) -> AbstractContextManager[None]:
-        """Holds up shutdown: from the first byte to the settlement we may hold a pair (law 3)."""
-        return self.holdings.hold()
-
     async def present(self, claimed: Claimed, request: TokenRequest) -> Presentation:
         """Presents once; see `Wire.present`."""
         return await self.wire.present(claimed, request)
@@ -121,7 +116,10 @@ class Consenting:
         """
         sent_at = presentation.sent_at or claimed.started_at
         issued = self.settler.issue(claimed, rotated, sent_at=sent_at, presented=presented)
-        return described(issued, await self.whose(rotated.access_token), otherwise)
+        # Between the answer and its settlement the pair is in hand (law 3).
+        with self.holdings.hold():
+            told = await self.whose(rotated.access_token)
+        return described(issued, told, otherwise)
 
     async def settle(self, claimed: Claimed, ending: Ending) -> Written:
         """Settles, and tells everybody what is new; see `Settler.settle`."""

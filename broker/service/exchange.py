@@ -24,6 +24,7 @@ from broker.domain.errors import (
     ProviderUnavailable,
     SubjectAlreadyConnected,
 )
+from broker.domain.escrow import Escrow
 from broker.domain.grant import Attempt, AttemptKind, Grant, ScopesSource
 from broker.domain.outcomes import SUCCESS, outcome_of, subject_problem
 from broker.domain.refresh_writes import Issue
@@ -82,12 +83,10 @@ class Exchanger:
         request = ExchangeRequest(
             code=exchange.code, redirect_uri=authorization.redirect_uri, code_verifier=verifier
         )
-        # From the first byte to the settlement we may hold a pair (law 3).
-        with self._consenting.hold():
-            presentation = await self._consenting.present(claimed, request)
-            made = await self._settle(
-                _Presented(exchange=exchange, claimed=claimed, presentation=presentation)
-            )
+        presentation = await self._consenting.present(claimed, request)
+        made = await self._settle(
+            _Presented(exchange=exchange, claimed=claimed, presentation=presentation)
+        )
         if isinstance(made, BrokerError):
             raise made
         return made
@@ -143,6 +142,7 @@ class Exchanger:
             presentation=presented.presentation,
             beside=Conclude(state_hash=authorization.state_hash, outcome=SUCCESS),
             holds_pair=True,
+            escrow=Escrow(tenant=authorization.tenant, attempt=claimed.attempt, issued=issued),
             act=Act(
                 actor=authorization.caller,
                 call="GrantService/CompleteAuthorization",

@@ -87,6 +87,7 @@ class Flights(Generic[T]):
         self._observer = observer
         self._flights: dict[Hashable, Flight[T]] = {}
         self._under_way = 0
+        self._running: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -113,6 +114,11 @@ class Flights(Generic[T]):
         while self._under_way:  # one may have started since the event was set
             await self._idle.wait()
 
+    def abandon(self) -> None:
+        """Cancels those under way; only for shutdown, when they hold nothing any more."""
+        for task in self._running:
+            task.cancel()
+
     def _start(
         self, key: Hashable, tenant: str, work: Callable[[Flight[T]], Awaitable[T]]
     ) -> Flight[T]:
@@ -125,6 +131,8 @@ class Flights(Generic[T]):
         self._observer.observe(FlightStarted(tenant=tenant))
         task = self._tasks.create_task(_fly(flight, work), name=f"flight {tenant}")
         # Not at the end of the task: one that is cancelled before its first step has none.
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         task.add_done_callback(lambda _: self._end(flight))
         return flight
 

@@ -36,6 +36,9 @@ class _Copy:
     reading: Reading
     """Without refresh token."""
 
+    is_unstored: bool = False
+    """Issued by Pleo, and not yet taken by PostgreSQL."""
+
     fresh_until: float
     """On the event loop's clock; in the past where stale."""
 
@@ -73,6 +76,16 @@ class Memory:
             return None
         return served(copy.reading, is_degraded=False)
 
+    def unstored(self, tenant: str, *, above_generation: int) -> ServedToken | None:
+        """Returns a token that Pleo issued and PostgreSQL has not taken: the only one that lives.
+
+        There is nothing to wait for before it is handed out, marked degraded.
+        """
+        copy = self._copies.get(tenant)
+        if copy is None or not copy.is_unstored:
+            return None
+        return self.living(tenant, above_generation=above_generation)
+
     def living(self, tenant: str, *, above_generation: int) -> ServedToken | None:
         """Returns a token within its life to stand in, marked degraded."""
         copy = self._copies.get(tenant)
@@ -88,7 +101,7 @@ class Memory:
         """Keeps what was read or written, unless a later version is here already."""
         grant, pair = reading.grant, reading.grant.pair
         known = self._copies.get(grant.tenant)
-        if known is not None and known.reading.snapshot.version > reading.snapshot.version:
+        if known is not None and _is_newer(known.reading, reading):
             return
         self._copies.pop(grant.tenant, None)
         if grant.state not in _SERVING or not isinstance(pair, TokenPair) or not pair.access_token:
@@ -100,13 +113,23 @@ class Memory:
         if len(self._copies) > self._most_copies:
             self._copies.popitem(last=False)
 
+    def keep_unstored(self, reading: Reading) -> None:
+        """Keeps what Pleo issued and PostgreSQL has not taken: it stands in, and is never fresh.
+
+        `reading`: the row as it was read, with the grant as it shall be.
+        """
+        self.keep(reading)
+        copy = self._copies.get(reading.grant.tenant)
+        if copy is not None and copy.reading.grant.generation == reading.grant.generation:
+            copy.fresh_until, copy.is_unstored = 0.0, True
+
     def moved(self, news: GrantMoved) -> bool:
         """Marks a copy stale that is older than the news, and says whether one was."""
         self._hear(news.tenant, news.version)
         copy = self._copies.get(news.tenant)
         if copy is None or 0 < news.version <= copy.reading.snapshot.version:
             return False
-        copy.fresh_until = 0.0
+        copy.fresh_until, copy.is_unstored = 0.0, False
         return True
 
     def mark_all_stale(self) -> None:
@@ -128,6 +151,17 @@ class Memory:
         return reading.asked_at <= self._distrusted_until or (
             heard is not None and heard.outruns(reading)
         )
+
+
+def _is_newer(known: Reading, reading: Reading) -> bool:
+    """Whether the row that was read says less than what is here.
+
+    At the same version it does where a pair is here that PostgreSQL has not taken yet.
+    """
+    return (known.snapshot.version, known.grant.generation) > (
+        reading.snapshot.version,
+        reading.grant.generation,
+    )
 
 
 def served(reading: Reading, *, is_degraded: bool) -> ServedToken:

@@ -44,13 +44,17 @@ class Obtain:
         if remembered is not None and remembered.generation > (rejected_generation or 0):
             self._observer.observe(TokenServed(source=Source.MEMORY, degraded=False))
             return remembered
+        above = rejected_generation or 0
+        unstored = self._memory.unstored(tenant, above_generation=above)
+        if unstored is not None:
+            self._observer.observe(TokenServed(source=Source.FALLBACK, degraded=True))
+            return unstored
 
         async def work(flight: Flight[ServedToken]) -> ServedToken:
             return await self._work(flight, rejected_generation)
 
         # What was rejected is part of the key: it changes the answer.
         flight = self._flights.join((tenant, rejected_generation), tenant, work)
-        above = rejected_generation or 0
         return await wait_for(flight, self._memory, above, budget, self._observer)
 
     async def _work(

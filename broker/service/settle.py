@@ -21,6 +21,7 @@ from broker.domain.errors import (
     StoreUnavailable,
     SubjectAlreadyConnected,
 )
+from broker.domain.escrow import Escrow
 from broker.domain.facts import AttemptSettled, DefectMet, SettlementDelayed
 from broker.domain.freshness import renewal_time, settled_lifetime
 from broker.domain.grant import Attempt, Grant, TokenPair
@@ -29,8 +30,9 @@ from broker.domain.refresh_writes import Issue
 from broker.domain.secret import RefreshToken
 from broker.ports import Beside, Chance, Observer, Presentation
 from broker.service.endings import failing, refusing, storing
-from broker.service.holdings import Holdings
+from broker.service.holdings import Hold, Holdings
 from broker.service.rows import Act, BesideNotAppliedError, Proposal, Reading, Rows, Written
+from broker.service.safekeeping import Safekeeping
 
 FIRST_PAUSE: Final = 0.1
 """Seconds: PostgreSQL may only have dropped one connection."""
@@ -63,6 +65,9 @@ class Ending:
     presentation: Presentation | None = None
     beside: Beside | None = None
     holds_pair: bool = False
+    escrow: Escrow | None = None
+    """What becomes of the pair where PostgreSQL does not take it."""
+
     error: str = ""
     act: Act | None = None
     """Who asked for it, for the events; None: the broker concluded it itself."""
@@ -108,9 +113,11 @@ class Settler:
         observer: Observer,
         chance: Chance,
         *,
+        safekeeping: Safekeeping,
         renew_ahead: timedelta,
     ) -> None:
         """`renew_ahead`: planned rotation, before expiry."""
+        self._safekeeping = safekeeping
         self._rows = rows
         self._holdings = holdings
         self._observer = observer
@@ -146,11 +153,14 @@ class Settler:
     ) -> Ending:
         """Returns how a refresh ends, by Pleo's answer."""
         mine, answer = claimed.attempt, presentation.answer
+        escrow = None
         match answer:
             case Rotated():
                 sent_at = presentation.sent_at or claimed.started_at
                 issued = self.issue(claimed, answer, sent_at=sent_at, presented=presented)
                 decide = storing(mine, issued)
+                tenant = claimed.reading.grant.tenant
+                escrow = Escrow(tenant=tenant, attempt=mine, issued=issued)
             case Refused(error=error):
                 decide = refusing(mine, error)
             case _:
@@ -160,19 +170,23 @@ class Settler:
             outcome=outcome_of(answer),
             presentation=presentation,
             holds_pair=isinstance(answer, Rotated),
+            escrow=escrow,
             error=error_of(answer),
         )
 
     async def settle(self, claimed: Claimed, ending: Ending) -> Written:
         """Commits how the attempt ended. A pair in hand is kept until it is committed.
 
+        Where PostgreSQL does not take it, a copy goes into escrow, and once that is acknowledged
+        the pair no longer holds up shutdown.
+
         Raises:
             StoreUnavailable: PostgreSQL did not take it before the attempt's deadline; no pair was
             held. KeyUnavailable, RecordUnreadable: no pair was held. SubjectAlreadyConnected,
             BesideNotAppliedError: as `Rows.write`, pair or not.
         """
-        with self._holdings.hold():
-            written = await self._until_taken(claimed, ending)
+        with self._holdings.hold() as hold:
+            written = await self._until_taken(claimed, ending, hold)
         self._observer.observe(
             AttemptSettled(
                 tenant=written.reading.grant.tenant,
@@ -184,22 +198,28 @@ class Settler:
         )
         return written
 
-    async def _until_taken(self, claimed: Claimed, ending: Ending) -> Written:
+    async def _until_taken(self, claimed: Claimed, ending: Ending, hold: Hold) -> Written:
         reading: Reading | None = claimed.reading
         pause, tries, is_defect_told = FIRST_PAUSE, 0, False
+        safe = _Safe(self._safekeeping, ending.escrow, hold)
         while True:
             try:
                 reading = reading or await self._rows.read(claimed.reading.grant.tenant)
-                return await self._write(reading, claimed, ending)
+                written = await self._write(reading, claimed, ending)
             except (SubjectAlreadyConnected, BesideNotAppliedError):
+                await safe.discard()
                 raise  # it is not to be stored; the caller knows what that means
             except Exception as error:
                 # Whatever a driver raises, nobody else has the pair (law 3).
                 if not _is_tried_again(claimed, ending, error):
                     raise
                 is_defect_told = is_defect_told or self._report_defect(error)
+            else:
+                await safe.discard()
+                return written
             tries += 1
             self._report_delay(claimed, ending, tries)
+            await safe.keep(claimed.reading)
             # The acknowledgement may have been lost: the row is read again before the next try.
             reading = None
             await asyncio.sleep(pause)
@@ -232,6 +252,31 @@ class Settler:
                 tries=tries,
             )
         )
+
+
+class _Safe:
+    """The escrow of one settlement: written once, deleted only if it may be there."""
+
+    def __init__(self, safekeeping: Safekeeping, escrow: Escrow | None, hold: Hold) -> None:
+        self._safekeeping = safekeeping
+        self._escrow = escrow
+        self._hold = hold
+        self._may_be_there = False
+        self._is_there = False
+
+    async def keep(self, claimed: Reading) -> None:
+        """Writes it, unless it is there; then the pair holds up shutdown no longer."""
+        if self._escrow is None or self._is_there:
+            return
+        self._may_be_there = True
+        self._is_there = await self._safekeeping.keep(self._escrow, claimed)
+        if self._is_there:
+            self._hold.release()
+
+    async def discard(self) -> None:
+        """Deletes it."""
+        if self._escrow is not None and self._may_be_there:
+            await self._safekeeping.discard(self._escrow)
 
 
 def _is_tried_again(claimed: Claimed, ending: Ending, error: Exception) -> bool:

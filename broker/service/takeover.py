@@ -18,6 +18,7 @@ from broker.domain.claims import Claimer
 from broker.domain.consent_writes import claim_consent, store_consented
 from broker.domain.decision import Decision, Unchanged, Why
 from broker.domain.errors import BrokerError, SubjectAlreadyConnected
+from broker.domain.escrow import Escrow
 from broker.domain.grant import AttemptKind, Grant
 from broker.domain.history import AttemptOutcome
 from broker.domain.imports import rotated_unstored, stored
@@ -60,9 +61,7 @@ class Takeover:
         claimed = await self._consenting.claim(self._brought.tenant, self._prepare)
         if isinstance(claimed, Grant):
             return claimed
-        # From the first byte to the settlement we may hold a pair (law 3).
-        with self._consenting.hold():
-            made = await (self._keep if self._plan.keeps_living else self._present)(claimed)
+        made = await (self._keep if self._plan.keeps_living else self._present)(claimed)
         if isinstance(made, BrokerError):
             raise made
         return made
@@ -138,6 +137,12 @@ class Takeover:
             presentation=presentation,
             beside=PutImport(record=stored(self._plan.record)),
             holds_pair=True,
+            escrow=Escrow(
+                tenant=self._brought.tenant,
+                attempt=mine,
+                issued=issued,
+                import_fingerprint=fingerprint,
+            ),
             act=Act(
                 actor=self._brought.request.caller,
                 call="GrantService/ImportGrant",

@@ -13,6 +13,9 @@ from broker.domain.facts import (
     AttemptSending,
     AttemptSettled,
     DefectMet,
+    EscrowAdopted,
+    EscrowsUnreachable,
+    EscrowWritten,
     Fact,
     FlightEnded,
     FlightStarted,
@@ -68,6 +71,9 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
         generation=42,
         not_allowed=Why.MOVED_ON,
     ),
+    EscrowWritten(tenant=THE_TENANT, number=8, is_acknowledged=False),
+    EscrowAdopted(tenant=THE_TENANT, number=8, not_allowed=Why.ALREADY),
+    EscrowsUnreachable(tenant=THE_TENANT, number=8, tries=2, presents=False),
     SettlementDelayed(tenant=THE_TENANT, number=8, holds_pair=True, tries=3),
     ReauthBecameRequired(
         tenant=THE_TENANT, cause=ReauthCause.ROTATION_LOST, provider_error="invalid_grant"

@@ -20,6 +20,7 @@ from broker.domain.times import AttemptTimes
 from broker.ports import Snapshot
 from broker.sandbox.record import Counts
 from broker.sandbox.settings import ReuseMode, Settings
+from broker.service.adoption import Adoption
 from broker.service.claim import Claims
 from broker.service.fetch import Fetcher
 from broker.service.flights import Flights
@@ -31,8 +32,10 @@ from broker.service.obtain import Obtain
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
 from broker.service.rows import Reading, Rows
+from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
 from broker.service.wire import Wire
+from support.fake_escrows import FakeEscrows
 from support.fake_lease import FakeAnnouncements, FakeLeases, FakeRedis
 from support.fake_provider import FakeProvider
 from support.fake_store import FakeGrantStore
@@ -145,6 +148,7 @@ class Replica:
     flights: Flights[ServedToken]
     news: News
     claims: Claims
+    adoption: Adoption
     settler: Settler
     wire: Wire
     refresher: Refresher
@@ -195,8 +199,17 @@ class Fleet:
         store = FakeGrantStore(self.world)
         rows, memory, chance = Rows(store), Memory(), CountingChance(name)
         news = News(store, FakeAnnouncements(self.redis), memory, told)
-        claims = Claims(rows, TIMES, chance, told, replica=name)
-        settler = Settler(rows, holdings, told, chance, renew_ahead=timedelta(seconds=90))
+        escrows = FakeEscrows(self.redis)
+        adoption = Adoption(escrows, rows, memory, news, told)
+        claims = Claims(rows, TIMES, chance, told, adoption=adoption, replica=name)
+        settler = Settler(
+            rows,
+            holdings,
+            told,
+            chance,
+            safekeeping=Safekeeping(escrows, memory, told),
+            renew_ahead=timedelta(seconds=90),
+        )
         wire = Wire(self.pleo, TIMES, holdings, told)
         refresher = Refresher(claims, wire, settler, told)
         fetcher = Fetcher(rows, memory, refresher, FakeLeases(self.redis), news)
@@ -210,6 +223,7 @@ class Fleet:
             flights=flights,
             news=news,
             claims=claims,
+            adoption=adoption,
             settler=settler,
             wire=wire,
             refresher=refresher,

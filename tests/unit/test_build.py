@@ -10,6 +10,7 @@ from broker.domain.errors import RefreshInProgress, TenantNotFound
 from broker.domain.facts import LoopFailed
 from broker.domain.grant import Grant
 from broker.sandbox.faults import Hold
+from broker.service.build import LANDING_SECONDS
 from support.consent_service import Desk, crash, desk, looping
 from support.service import Fleet, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
@@ -41,7 +42,7 @@ async def test_the_loops_have_names_and_each_does_its_part() -> None:
 
             assert one.service.memory.fresh("acme") is None
 
-        assert sorted(one.service.loops()) == ["announcements", "changes", "usage"]
+        assert sorted(one.service.loops()) == ["announcements", "changes", "escrows", "usage"]
 
 
 @in_virtual_time
@@ -104,12 +105,33 @@ async def test_stopping_waits_for_postgresql_to_take_a_refreshed_pair() -> None:
         call = one.call(one.generation())
         await ours.pleo.sandbox.until(held=1)
         ours.world.fail_next("apply", times=10)
+        ours.redis.is_reachable = False
         ours.pleo.sandbox.release()
 
         await one.service.settled(patience=1)
 
         assert (ours.grant().generation, await call) == (8, 8)
         assert seconds_gone() == pytest.approx(13.1)
+
+
+@in_virtual_time
+async def test_stopping_does_not_wait_for_what_lies_in_escrow() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        one, two = desk(ours), desk(ours, "two")
+        call = one.call(one.generation())
+        await ours.pleo.sandbox.until(held=1)
+        ours.world.fail_next("apply", times=10)
+        ours.pleo.sandbox.release()
+
+        await one.service.settled(patience=1)
+
+        assert (ours.grant().generation, await call) == (7, 8)
+        ours.world.fail_next("apply", times=0)
+        await two.service.adoption.sweep()
+        assert (ours.grant().generation, await two.generation()) == (8, 8)
+        assert ours.counts().presentations == 1
 
 
 @in_virtual_time
@@ -143,7 +165,7 @@ async def test_stopping_does_not_wait_long_for_a_quarantine() -> None:
 
         await two.service.settled(patience=5)
 
-        assert seconds_gone() == pytest.approx(45)
+        assert seconds_gone() == pytest.approx(45 + LANDING_SECONDS)
         assert ours.counts().presentations == 1
         await call
 

@@ -178,6 +178,7 @@ async def test_the_pair_is_held_until_postgresql_has_taken_it() -> None:
         call = one.call(one.complete(came))
         await ours.pleo.sandbox.until(held=1)
         ours.world.fail_next("apply", times=40)
+        ours.redis.is_reachable = False
         ours.pleo.sandbox.release()
         await pass_time(60)
         assert len(one.service.holdings) > 0
@@ -187,6 +188,29 @@ async def test_the_pair_is_held_until_postgresql_has_taken_it() -> None:
 
         assert isinstance(grant, Grant)
         assert (len(one.service.holdings), ours.grant().generation) == (0, 1)
+        assert len(exchanges(ours)) == 1
+
+
+@in_virtual_time
+async def test_a_consent_that_its_owner_could_not_store_is_adopted() -> None:
+    async with fleet() as ours:
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        one, two = desk(ours), desk(ours, "two")
+        came = await one.consented()
+        call = one.call(one.complete(came))
+        await ours.pleo.sandbox.until(held=1)
+        ours.world.fail_next("apply", times=40)
+        ours.pleo.sandbox.release()
+        await pass_time(2)
+        await one.service.settled(patience=1)
+        assert isinstance(await call, RefreshInProgress)
+
+        ours.world.fail_next("apply", times=0)
+        await two.service.adoption.sweep()
+
+        grant = ours.grant()
+        assert (grant.state, grant.generation, grant.subject) == (GrantState.ACTIVE, 1, ACME)
+        assert await two.generation() == 1
         assert len(exchanges(ours)) == 1
 
 

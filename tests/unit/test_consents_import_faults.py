@@ -67,6 +67,7 @@ async def test_the_pair_is_held_until_postgresql_has_taken_it() -> None:
         call = one.call(one.bring(brought.refresh_token))
         await ours.pleo.sandbox.until(held=1)
         ours.world.fail_next("apply", times=40)
+        ours.redis.is_reachable = False
         ours.pleo.sandbox.release()
         await pass_time(60)
         assert len(one.service.holdings) > 0

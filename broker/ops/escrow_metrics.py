@@ -1,0 +1,44 @@
+"""Metrics of escrows: pairs that PostgreSQL did not take, and what became of them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten
+from broker.ops.instruments import Instruments, word
+
+EscrowFact: TypeAlias = EscrowWritten | EscrowAdopted | EscrowsUnreachable
+
+
+class EscrowMetrics:
+    """Counts what should never happen, each from zero."""
+
+    def __init__(self, make: Instruments) -> None:
+        self._written = make.counter(
+            "escrows_written",
+            "Pairs sent to Redis because PostgreSQL did not take them",
+            labels=("acknowledged",),
+        )
+        self._adopted = make.counter(
+            "escrows_adopted",
+            "Escrows stored in their owner's place; with a reason: not needed any more",
+            labels=("not_allowed",),
+        )
+        self._unreachable = make.counter(
+            "escrows_unreachable",
+            "Refreshes in doubt that could not look for escrows; presents: and went on blindly",
+            labels=("presents",),
+        )
+        for each in ("false", "true"):
+            self._written.labels(each)
+            self._unreachable.labels(each)
+
+    def observe(self, fact: EscrowFact) -> None:
+        """Counts."""
+        match fact:
+            case EscrowWritten():
+                self._written.labels(str(fact.is_acknowledged).lower()).inc()
+            case EscrowAdopted():
+                self._adopted.labels(word(fact.not_allowed)).inc()
+            case EscrowsUnreachable():
+                self._unreachable.labels(str(fact.presents).lower()).inc()

@@ -1,0 +1,109 @@
+"""Adopting escrows: pairs that their owners could not store, stored in their place (law 3).
+
+Read, commit, then delete, never taken out first. Whoever has read an escrow holds it like a pair
+until it is stored or stale: Redis may forget it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from broker.domain.decision import Why
+from broker.domain.errors import KeyUnavailable, RecordUnreadable, SubjectAlreadyConnected
+from broker.domain.escrow import Escrow, adopt
+from broker.domain.facts import EscrowAdopted
+from broker.domain.grant import Attempt
+from broker.ports import Escrows, Observer
+from broker.service.memory import Memory
+from broker.service.news import News, moved_to
+from broker.service.rows import Act, Proposal, Reading, Rows, Written
+
+SWEEP_SECONDS: Final = 5.0
+"""Between looks: as soon as what one replica learns has to reach all (law 6). One small question to
+Redis where there is nothing."""
+
+
+class Adoption:
+    """Adopts escrows for this replica."""
+
+    def __init__(
+        self, escrows: Escrows, rows: Rows, memory: Memory, news: News, observer: Observer
+    ) -> None:
+        """All parts are the process's own, one each."""
+        self._escrows = escrows
+        self._rows = rows
+        self._memory = memory
+        self._news = news
+        self._observer = observer
+        self._held: dict[tuple[str, int], Escrow] = {}
+
+    def __len__(self) -> int:
+        """How many escrows were read and are neither stored nor stale."""
+        return len(self._held)
+
+    async def find(self, tenant: str) -> Sequence[Escrow] | None:
+        """Reads a tenant's escrows and holds them; None: nobody knows whether there are any."""
+        found = await self._escrows.find(tenant)
+        self._hold(found or ())
+        held = [each for each in self._held.values() if each.tenant == tenant]
+        return held if found is not None or held else None
+
+    async def sweep(self) -> None:
+        """Adopts whatever can be adopted.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away; what was read is held.
+        """
+        self._hold(await self._escrows.everything() or ())
+        for escrow in list(self._held.values()):
+            try:
+                await self.adopt(escrow)
+            except (KeyUnavailable, RecordUnreadable):
+                continue  # held, and no reason to keep the others waiting
+
+    async def adopt(self, escrow: Escrow, *, adopter: Attempt | None = None) -> Reading:
+        """Stores the pair, or finds that nobody needs it; returns the row as it is then.
+
+        `adopter`: our own attempt, which does not stand in the way.
+
+        Raises:
+            StoreUnavailable, KeyUnavailable, RecordUnreadable: not yet; it is held.
+        """
+        reading = await self._rows.read(escrow.tenant)
+        try:
+            written = await self._store(escrow, reading, adopter)
+        except SubjectAlreadyConnected:
+            # Its owner would be told the same, and not store it.
+            written = Written(reading=reading, not_allowed=Why.STATE)
+        if written.not_allowed is not Why.ATTEMPT_LIVE:
+            await self._finish(escrow, written)
+        return written.reading
+
+    async def _store(self, escrow: Escrow, reading: Reading, adopter: Attempt | None) -> Written:
+        def propose(current: Reading) -> Proposal:
+            decision = adopt(escrow, current.grant, adopter=adopter, now=current.now)
+            return Proposal(decision=decision)
+
+        return await self._rows.write(reading, propose, Act(call="adopt an escrow"))
+
+    async def _finish(self, escrow: Escrow, written: Written) -> None:
+        self._memory.keep(written.reading)
+        if written.not_allowed is None:
+            await self._news.announce(moved_to(written.reading))
+        self._observer.observe(
+            EscrowAdopted(
+                tenant=escrow.tenant,
+                number=escrow.attempt.number,
+                not_allowed=written.not_allowed,
+            )
+        )
+        await self._escrows.drop(escrow)
+        self._held.pop(_slot(escrow), None)
+
+    def _hold(self, found: Sequence[Escrow]) -> None:
+        self._held |= {_slot(each): each for each in found}
+
+
+def _slot(escrow: Escrow) -> tuple[str, int]:
+    return escrow.tenant, escrow.attempt.number

@@ -1,0 +1,53 @@
+"""What is done with a pair that PostgreSQL does not take, until it does (law 3).
+
+Its owner tries again for as long as it lives, and nobody else has it. So a copy goes to Redis,
+sealed, where any replica can adopt it; and the access token stands in for callers, marked degraded,
+because the one that it replaced is dead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from broker.domain.decision import Changed
+from broker.domain.escrow import Escrow, adopt
+from broker.domain.facts import EscrowWritten
+from broker.ports import Escrows, Observer
+from broker.service.memory import Memory
+from broker.service.rows import Reading
+
+
+class Safekeeping:
+    """Keeps pairs safe."""
+
+    def __init__(self, escrows: Escrows, memory: Memory, observer: Observer) -> None:
+        """All parts are the process's own, one each."""
+        self._escrows = escrows
+        self._memory = memory
+        self._observer = observer
+
+    async def keep(self, escrow: Escrow, claimed: Reading) -> bool:
+        """Makes the pair outlive this process; says whether it certainly would.
+
+        `claimed`: the row as the claim left it.
+        """
+        self._stand_in(escrow, claimed)
+        is_acknowledged = await self._escrows.put(escrow)
+        self._observer.observe(
+            EscrowWritten(
+                tenant=escrow.tenant,
+                number=escrow.attempt.number,
+                is_acknowledged=is_acknowledged,
+            )
+        )
+        return is_acknowledged
+
+    async def discard(self, escrow: Escrow) -> None:
+        """Deletes the copy of a pair that is stored, or that nobody needs any more."""
+        await self._escrows.drop(escrow)
+
+    def _stand_in(self, escrow: Escrow, claimed: Reading) -> None:
+        stored = adopt(escrow, claimed.grant, now=claimed.latest_now())
+        if isinstance(stored, Changed):
+            snapshot = replace(claimed.snapshot, grant=stored.after)
+            self._memory.keep_unstored(replace(claimed, snapshot=snapshot))
