@@ -113,8 +113,9 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
     """
     async with AsyncExitStack() as opened:
         outside = await _open(settings, telling, opened)
-        async with asyncio.TaskGroup() as tasks:
-            service = build_service(_ports(settings, outside), _options(settings), tasks)
+        # Two groups: a loop that fails ends the broker in order, and cancels no flight (law 3).
+        async with asyncio.TaskGroup() as flight_group, asyncio.TaskGroup() as loop_group:
+            service = build_service(_ports(settings, outside), _options(settings), flight_group)
             telling.metrics.watch_holdings(service.holdings)
             telling.metrics.watch_escrows(service.adoption)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
@@ -122,7 +123,7 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
             loops = _loops(settings, outside, service, health)
             # Left in the opposite order: calls, what they have sent, then what runs beside them.
             async with (
-                _beside(tasks, loops),
+                _beside(loop_group, loops),
                 ops_server(settings.ops_address, health, telling.metrics.registry) as ops_url,
                 _settled(service),
                 _listening(settings, outside, telling, service, health=health) as grpc_port,
@@ -142,7 +143,7 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
     keyring = Keyring.from_file(settings.keyset_file)
     address = pool_settings(settings)
     checking = replace(address, size=_CHECK_CONNECTIONS)
-    serving = replace(address, admit=admission(home(settings)))
+    serving = replace(address, admit=admission(home(settings), keyring))
     provider = PleoProvider(provider_settings(settings))
     return _Outside(
         keyring=keyring,
@@ -241,9 +242,11 @@ def _once_ready(health: Health, loop: Loop) -> Loop:
 
 
 @asynccontextmanager
-async def _beside(tasks: asyncio.TaskGroup, loops: Loops) -> AsyncIterator[None]:
+async def _beside(loop_group: asyncio.TaskGroup, loops: Loops) -> AsyncIterator[None]:
     """Runs the loops while the block runs."""
-    running_loops = [tasks.create_task(loop(), name=f"loop {name}") for name, loop in loops.items()]
+    running_loops = [
+        loop_group.create_task(loop(), name=f"loop {name}") for name, loop in loops.items()
+    ]
     try:
         yield
     finally:

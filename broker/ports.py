@@ -62,7 +62,10 @@ class Conclude:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutImport:
-    """Writes an import's row: the sealed token before it is presented, the outcome after."""
+    """Writes an import's row: the sealed token before it is presented, the outcome after.
+
+    Does not apply where the token is another tenant's import.
+    """
 
     record: Import
 
@@ -176,8 +179,8 @@ class ConsentStore(Protocol):
     async def spend(self, state_hash: bytes, outcome: Outcome) -> None:
         """Spends a state without a claim, with its outcome, unless it is spent already."""
 
-    async def find_import(self, tenant: str, fingerprint: bytes) -> Import | None:
-        """Reads the record of an import."""
+    async def find_import(self, fingerprint: bytes) -> Import | None:
+        """Reads the record of an imported token, whichever tenant brought it."""
 
     async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
         """Returns the keyed fingerprint of a token, the same on every replica."""

@@ -90,6 +90,9 @@ _IN_USE: Final = frozenset({GrantState.ACTIVE, GrantState.HELD})
 
 def decide_import(record: Import | None, grant: Grant, *, may_replace: bool) -> ImportStep:
     """Decides what to do with a token, given what is on record of it and the tenant's grant."""
+    if record is not None and record.tenant != grant.tenant:
+        # Whoever has it presented it, or will: two would kill each other's grant.
+        return Rejected(error=ALREADY_PRESENTED)
     if record is not None and (step := _known(record, grant)):
         return step
     if grant.state in _IN_USE and not may_replace:

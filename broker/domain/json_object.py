@@ -33,9 +33,13 @@ def read_text(fields: JsonObject, name: str) -> str | None:
 
 
 def read_words(fields: JsonObject, name: str) -> tuple[str, ...] | None:
-    """Returns a space-separated list (RFC 6749 §3.3) in order, each word once; None: no string."""
+    """Returns a space-separated list (RFC 6749 §3.3) in order, each word once; None: no string.
+
+    One with a NUL is none either: PostgreSQL stores no such text, and would refuse what came with
+    it (law 3).
+    """
     value = fields.get(name)
-    if not isinstance(value, str) or not _is_encodable(value):
+    if not isinstance(value, str) or not _is_encodable(value) or "\0" in value:
         return None
     return tuple(dict.fromkeys(value.split()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from broker.domain.secret import AuthorizationCode, CodeVerifier, RefreshToken
@@ -14,7 +14,7 @@ class AuthorizationRequest:
 
     redirect_uri: str
     scopes: tuple[str, ...]
-    state: str
+    state: str = field(repr=False)
     code_verifier: CodeVerifier
     """The challenge is made from it; it does not leave."""
 

@@ -16,6 +16,9 @@ SEND_BUDGET: Final = timedelta(seconds=10)
 DRAIN: Final = timedelta(seconds=10)
 """From the end of the HTTP timeout to the deadline: reading on, and settling."""
 
+SHORTEST_WAIT: Final = timedelta(seconds=10)
+"""Of the quarantine, beside the drain."""
+
 SETTLING_MARGIN: Final = timedelta(seconds=2)
 """Kept of the drain for the settlement itself: a few tries of a statement."""
 
@@ -39,5 +42,9 @@ class AttemptTimes:
 
     @property
     def quarantine(self) -> timedelta:
-        """After an abandoned attempt: time in which a living holder stores or escrows its pair."""
-        return self.http_timeout + DRAIN
+        """After an abandoned attempt: time in which a living holder stores or escrows its pair.
+
+        One try of its may take as long as a statement's and a connection's timeouts together, so a
+        short HTTP timeout does not shorten it.
+        """
+        return max(self.http_timeout, SHORTEST_WAIT) + DRAIN

@@ -34,7 +34,8 @@ class RedisAnnouncements:
 
     async def announce(self, moved: GrantMoved) -> None:
         """See `ports.Announcements.announce`. Safe to cancel and to retry."""
-        message = json.dumps({"tenant": moved.tenant, "generation": moved.generation})
+        told = {"tenant": moved.tenant, "generation": moved.generation, "version": moved.version}
+        message = json.dumps(told)
         with suppress(RedisUnreachable):  # the client has told; the others poll
             await self._client.ask(lambda redis: redis.publish(self._channel, message))
 
@@ -113,7 +114,9 @@ def read_moved(announced: bytes) -> GrantMoved | None:
     except (ValueError, RecursionError):
         return None
     match told:
-        case {"tenant": str(tenant), "generation": int(generation)}:
-            return GrantMoved(tenant=tenant, generation=generation)
+        case {"tenant": str(tenant), "generation": int(generation), **others}:
+            version = others.get("version")
+            known = version if isinstance(version, int) else 0
+            return GrantMoved(tenant=tenant, generation=generation, version=known)
         case _:
             return None

@@ -13,6 +13,7 @@ connection. What came of an answer that was cut short is read; it counts if it h
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -23,6 +24,8 @@ from broker.domain.answers import Answer, NotProcessed, Rotated, Unknown
 from broker.domain.token_response import read_answer
 from broker.pleo.transport import TRANSPORT_ERRORS, Body, Progress, lost_code, unsent_code
 from broker.ports import Presentation, WireWindow
+
+_LOG: Final = logging.getLogger(__name__)
 
 LAST_LOOK_SECONDS: Final = 0.1
 """Long enough to decrypt and read what is there; the attempt's deadline allows for more."""
@@ -62,6 +65,11 @@ class TokenCall:
             fault = "too_late"
         except TRANSPORT_ERRORS as error:
             fault = self._name(error)
+        except Exception:  # noqa: BLE001 - see below
+            # uvloop and the parsers raise other errors, too. Whether it was sent is known all the
+            # same, and must be settled: raised, an armed attempt would look abandoned.
+            _LOG.exception("a token request failed as nobody foresaw")
+            fault = "defect"
         return Presentation(
             answer=self._answer(fault), sent_at=self._sent_at, http_status=self._status
         )

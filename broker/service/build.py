@@ -102,7 +102,7 @@ class Service:
     def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
         """Returns what must run in the background, by name; each until it is cancelled."""
         return {
-            "announcements": self.news.listen,
+            "announcements": lambda: self._repeat("announcements", self.news.listen, POLL_SECONDS),
             "changes": lambda: self._repeat("changes", self.news.poll, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
             "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),

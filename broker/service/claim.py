@@ -122,12 +122,11 @@ class Claims:
         raise AssertionError  # pragma: no cover - the last try returns or raises
 
     async def _claim(self, reading: Reading, claim: Claim, attempt_id: str) -> Claimed | Reading:
-        if self._is_stopping:
-            raise RefreshInProgress("the broker is stopping", tenant=reading.grant.tenant)
         started = reading
 
         def propose(current: Reading) -> Proposal:
             nonlocal started
+            self._refuse_when_stopping(current.grant.tenant)
             started = current
             claimer = Claimer(
                 attempt_id=attempt_id,
@@ -144,6 +143,11 @@ class Claims:
         self._observe(written.reading.grant, attempt)
         # Own time counts from before the read on which the deadline was reckoned.
         return Claimed(reading=written.reading, attempt=attempt, started_at=started.asked_at)
+
+    def _refuse_when_stopping(self, tenant: str) -> None:
+        # Asked at each decision: one that was lost to a conflict comes again, much later.
+        if self._is_stopping:
+            raise RefreshInProgress("the broker is stopping", tenant=tenant)
 
     async def armed(self, claimed: Claimed) -> Claimed | Reading:
         """Returns the attempt ready for the wire; after abandoned doubt, only after a quarantine.
@@ -205,19 +209,32 @@ class Claims:
     async def _quarantine(self, claimed: Claimed) -> None:
         """Lets a living holder store its pair; ends early where there is nothing to arm any more.
 
-        Only time in which PostgreSQL can take a pair counts: after an outage it starts afresh.
+        Only time in which PostgreSQL can take a pair counts: after an outage it starts afresh. Only
+        a write shows that: reads go on where a failover or a full disk has left it read-only.
         """
         loop, quarantine = asyncio.get_running_loop(), self._times.quarantine.total_seconds()
         ends_at = claimed.started_at + quarantine
         while (left := ends_at - loop.time()) > 0:
             await asyncio.sleep(min(left, WATCH_PAUSE))
             try:
-                current = await self._rows.read(claimed.reading.grant.tenant)
+                is_ours = await self._touch(claimed)
             except StoreUnavailable:
                 ends_at = loop.time() + quarantine
             else:
-                if not _may_be_armed(current.grant, claimed.attempt):
+                if not is_ours:
                     return
+
+    async def _touch(self, claimed: Claimed) -> bool:
+        """Writes the row as it is; says whether there is still something to wait for."""
+
+        def propose(current: Reading) -> Proposal:
+            if not _may_be_armed(current.grant, claimed.attempt):
+                return Proposal(decision=Unchanged(why=Why.MOVED_ON))
+            return Proposal(decision=Changed(after=current.grant))
+
+        reading = await self._rows.read(claimed.reading.grant.tenant)
+        written = await self._rows.write(reading, propose, Act(call="quarantine"))
+        return written.not_allowed is None
 
     async def _arm(self, claimed: Claimed) -> Claimed | Reading:
         started = await self._rows.read(claimed.reading.grant.tenant)
@@ -226,6 +243,7 @@ class Claims:
 
         def propose(current: Reading) -> Proposal:
             nonlocal started
+            self._refuse_when_stopping(current.grant.tenant)
             started = current
             deadline = current.now + self._times.span
             decision = arm(current.grant, claimed.attempt, deadline=deadline, now=current.now)

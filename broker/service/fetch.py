@@ -80,11 +80,11 @@ class Fetcher:
                 case Wait():
                     reading = await self._after_news(errand)
                 case Refresh():
-                    reading = await self._refresh(errand, reading, observer)
+                    reading = await self._refresh(errand, observer)
                 case _:
                     assert_never(step)
 
-    async def _refresh(self, errand: Errand, reading: Reading, observer: Observer) -> Reading:
+    async def _refresh(self, errand: Errand, observer: Observer) -> Reading:
         async with self._leases.hold(errand.tenant) as outcome:
             observer.observe(LeaseAnswered(tenant=errand.tenant, outcome=outcome))
             if outcome is not LeaseOutcome.HELD:
@@ -92,7 +92,8 @@ class Fetcher:
         errand.lease_waits += 1
         if errand.lease_waits <= LEASE_PATIENCE:
             return await self._after_news(errand)
-        return await self._attempt(errand, reading)
+        # Read anew: decided on an old row, a deadline that passed meanwhile would go unseen.
+        return await self._refresh_alone(errand)
 
     async def _refresh_alone(self, errand: Errand) -> Reading:
         # Whoever held the lease before may have refreshed the grant.

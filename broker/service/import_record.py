@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from broker.domain.answers import NotProcessed, Rotated
 from broker.domain.decision import Changed, Decision, Unchanged, Why
-from broker.domain.errors import StoreUnavailable
 from broker.domain.history import AttemptOutcome
 from broker.domain.imports import Import
 from broker.ports import ConsentStore, Presentation, PutImport
@@ -61,8 +60,8 @@ class ImportRecords:
         while True:
             try:
                 reading = await self._consenting.rows.read(before.tenant)
-                found = await self._consents.find_import(before.tenant, before.fingerprint)
-            except StoreUnavailable:
+                found = await self._consents.find_import(before.fingerprint)
+            except Exception:  # noqa: BLE001 - whatever it is, nobody else has the token (law 3)
                 await asyncio.sleep(LONGEST_PAUSE)
                 continue
             is_as_before = found is not None and _same(found, before)

@@ -101,7 +101,7 @@ class Memory:
         """Keeps what was read or written, unless a later version is here already."""
         grant, pair = reading.grant, reading.grant.pair
         known = self._copies.get(grant.tenant)
-        if known is not None and _is_newer(known.reading, reading):
+        if known is not None and self._is_newer(known.reading, reading):
             return
         self._copies.pop(grant.tenant, None)
         if grant.state not in _SERVING or not isinstance(pair, TokenPair) or not pair.access_token:
@@ -138,6 +138,19 @@ class Memory:
         for copy in self._copies.values():
             copy.fresh_until = 0.0
 
+    def _is_newer(self, known: Reading, reading: Reading) -> bool:
+        """Whether the row that was read says less than what is here.
+
+        At the same version it does where a pair is here that PostgreSQL has not taken yet. After a
+        restore versions start lower again: what was read before is no measure of what is read then.
+        """
+        if known.asked_at <= self._distrusted_until < reading.asked_at:
+            return False
+        return (known.snapshot.version, known.grant.generation) > (
+            reading.snapshot.version,
+            reading.grant.generation,
+        )
+
     def _hear(self, tenant: str, version: int) -> None:
         known = self._heard.pop(tenant, None)
         if known is not None and 0 < version < known.version:
@@ -151,17 +164,6 @@ class Memory:
         return reading.asked_at <= self._distrusted_until or (
             heard is not None and heard.outruns(reading)
         )
-
-
-def _is_newer(known: Reading, reading: Reading) -> bool:
-    """Whether the row that was read says less than what is here.
-
-    At the same version it does where a pair is here that PostgreSQL has not taken yet.
-    """
-    return (known.snapshot.version, known.grant.generation) > (
-        reading.snapshot.version,
-        reading.grant.generation,
-    )
 
 
 def served(reading: Reading, *, is_degraded: bool) -> ServedToken:

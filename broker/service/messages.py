@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -36,7 +36,7 @@ class StartAuthorization:
 
     tenant: str
     caller: str
-    session_binding: bytes
+    session_binding: bytes = field(repr=False)
     scopes: tuple[str, ...] | None = None
     """None: the default scopes of the settings."""
 
@@ -51,8 +51,8 @@ class StartAuthorization:
 class StartedAuthorization:
     """Where to send the customer's browser."""
 
-    authorization_uri: str
-    state: str
+    authorization_uri: str = field(repr=False)
+    state: str = field(repr=False)
     expires_at: datetime
 
 
@@ -73,8 +73,8 @@ class CompleteAuthorization:
 
     tenant: str
     caller: str
-    state: str
-    session_binding: bytes
+    state: str = field(repr=False)
+    session_binding: bytes = field(repr=False)
     result: AuthorizationResult
 
 

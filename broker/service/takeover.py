@@ -17,11 +17,11 @@ from broker.domain.answers import Rotated
 from broker.domain.claims import Claimer
 from broker.domain.consent_writes import claim_consent, store_consented
 from broker.domain.decision import Decision, Unchanged, Why
-from broker.domain.errors import BrokerError, SubjectAlreadyConnected
+from broker.domain.errors import BrokerError, RefreshTokenRejected, SubjectAlreadyConnected
 from broker.domain.escrow import Escrow
 from broker.domain.grant import AttemptKind, Grant
 from broker.domain.history import AttemptOutcome
-from broker.domain.imports import rotated_unstored, stored
+from broker.domain.imports import ALREADY_PRESENTED, rotated_unstored, stored
 from broker.domain.refresh_writes import Issue
 from broker.domain.requests import RefreshRequest
 from broker.ports import ConsentStore, Presentation, PutImport
@@ -30,7 +30,7 @@ from broker.service.consenting import Consenting, is_abandoned
 from broker.service.import_answers import came_too_late, error_after, record_after
 from broker.service.import_plan import Brought, Plan, kept_issue, mismatch, plan_import
 from broker.service.import_record import ImportRecords
-from broker.service.rows import Act, Reading
+from broker.service.rows import Act, BesideNotAppliedError, Reading
 from broker.service.settle import Claimed, Ending
 
 
@@ -58,7 +58,7 @@ class Takeover:
             RefreshOutcomeUnknown, RefreshInProgress, ProviderUnavailable, ProviderRejectedClient,
             StoreUnavailable, KeyUnavailable: nothing is decided yet; the same call goes on.
         """
-        claimed = await self._consenting.claim(self._brought.tenant, self._prepare)
+        claimed = await self._claimed()
         if isinstance(claimed, Grant):
             return claimed
         made = await (self._keep if self._plan.keeps_living else self._present)(claimed)
@@ -66,9 +66,17 @@ class Takeover:
             raise made
         return made
 
+    async def _claimed(self) -> Claimed | Grant:
+        tenant = self._brought.tenant
+        try:
+            return await self._consenting.claim(tenant, self._prepare)
+        except BesideNotAppliedError:
+            # Another tenant brought the same token at the same time, and was first.
+            raise RefreshTokenRejected(tenant=tenant, error=ALREADY_PRESENTED) from None
+
     async def _prepare(self, reading: Reading) -> Claim | Grant:
         brought = self._brought
-        found = await self._consents.find_import(brought.tenant, brought.fingerprint)
+        found = await self._consents.find_import(brought.fingerprint)
         plan = plan_import(brought, found, reading)
         if isinstance(plan, Grant):
             return plan

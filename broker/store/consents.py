@@ -41,7 +41,7 @@ _SPEND: Final = """
     WHERE state_hash = $1 AND spent_at IS NULL
 """
 
-_FIND_IMPORT: Final = "SELECT * FROM imports WHERE tenant = $1 AND fingerprint = $2"
+_FIND_IMPORT: Final = "SELECT * FROM imports WHERE fingerprint = $1"
 
 
 class PostgresConsents:
@@ -72,9 +72,9 @@ class PostgresConsents:
         """Upholds the port."""
         await self._pool.fetch(_SPEND, state_hash, outcome.reason, metadata_json(outcome))
 
-    async def find_import(self, tenant: str, fingerprint: bytes) -> Import | None:
+    async def find_import(self, fingerprint: bytes) -> Import | None:
         """Upholds the port."""
-        rows = await self._pool.fetch(_FIND_IMPORT, tenant, fingerprint)
+        rows = await self._pool.fetch(_FIND_IMPORT, fingerprint)
         return import_of(self._keyring, rows[0]) if rows else None
 
     async def fingerprint(self, refresh_token: RefreshToken) -> bytes:

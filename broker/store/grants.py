@@ -52,6 +52,8 @@ _NOTE_USED: Final = """
 
 _CHECK_VIOLATION: Final = "23514"
 
+_IMPORTED_ONCE: Final = "imports_once"
+
 _EXCLUSIVE: Final = "grants_exclusive_subject"
 
 _NOBODYS: Final = frozenset({GrantState.UNCONNECTED, GrantState.REVOKED})
@@ -134,6 +136,8 @@ class PostgresGrants:
         try:
             return await self._run(write)
         except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == _IMPORTED_ONCE:
+                return None  # what goes with the grant does not apply
             if error.constraint_name != _EXCLUSIVE:
                 raise
             if write.is_consent:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from typing import Final
 
+from broker.domain.errors import KeyUnavailable
 from broker.store.pool import Connection, DatabaseUnfit, Pool
 from broker.store.schema import SchemaFitness, read_schema
 from broker.store.sealing import Keyring, Place, Sealed
@@ -89,11 +90,12 @@ async def read_home(pool: Pool | Connection) -> Home | None:
     return Home(**rows[0]) if rows else None
 
 
-def admission(home: Home) -> Callable[[Connection], Awaitable[None]]:
-    """Returns what lets a serving broker use a connection: our schema, and our home.
+def admission(home: Home, keyring: Keyring) -> Callable[[Connection], Awaitable[None]]:
+    """Returns what lets a serving broker use a connection: our schema, our home, and our keys.
 
     Asked for each connection and not once at start: behind an address there may be another database
-    one day, restored, failed over or mistaken, and one look into it would share its grants.
+    one day, restored, failed over or mistaken, and one look into it would share its grants. With
+    another installation's keyset we would seal grants that no other replica opens.
     """
 
     async def admit(connection: Connection) -> None:
@@ -104,6 +106,10 @@ def admission(home: Home) -> Callable[[Connection], Awaitable[None]]:
         if await read_home(connection) != home:
             what = "the database is not this broker's home, or not yet"
             raise DatabaseUnfit(what, code="HOME_DIFFERS")
+        (row,) = await connection.fetch("SELECT key_id FROM home")
+        if not keyring.can_open(row["key_id"]):
+            what = "the keyset lacks the key of this database: roll the newest keyset out"
+            raise DatabaseUnfit(what, code=KeyUnavailable.reason)
 
     return admit
 

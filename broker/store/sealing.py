@@ -123,11 +123,24 @@ class Keyring:
         try:
             stamp = _stamp(self._path)
             if stamp != self._stamp:
-                self._keyset = _read_keyset(self._path)
+                self._keyset = self._successor(_read_keyset(self._path))
                 self._stamp = stamp
             self.problem = None
         except KeysetUnreadableError as error:
             self.problem = str(error)
+
+    def _successor(self, keyset: Keyset) -> Keyset:
+        """Returns a keyset that opens what we have sealed so far.
+
+        Every step of a rotation keeps the key that was sealed with before it; a file without that
+        key is another installation's, and what it seals nobody here opens.
+        """
+        if all(key.key_id != self._keyset.primary_key_id for key in keyset.keys):
+            raise KeysetUnreadableError(
+                f"keyset {self._path}: lacks key {self._keyset.primary_key_id}, which was sealed "
+                "with until now"
+            )
+        return keyset
 
     def newest(self) -> Keyset:
         """Returns the keyset as the file has it now, to seal with."""

@@ -113,7 +113,7 @@ async def test_nothing_is_started_where_nothing_can_be_sealed(
 
 
 async def test_an_unknown_import_is_not_found(store: ConsentStore) -> None:
-    assert await store.find_import("acme", b"unknown") is None
+    assert await store.find_import(b"unknown") is None
 
 
 async def test_a_token_has_the_same_fingerprint_everywhere(world: StoreWorld) -> None:

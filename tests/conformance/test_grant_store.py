@@ -496,13 +496,33 @@ async def test_an_import_is_written_and_rewritten_beside_its_grant(world: StoreW
     stored = replace(pending, refresh_token=None, outcome=ImportOutcome.STORED)
 
     claimed = await change(store, before, some_grant(), beside=PutImport(record=pending))
-    first = await consents.find_import("acme", b"fingerprint")
+    first = await consents.find_import(b"fingerprint")
     await change(store, claimed, some_grant(), beside=PutImport(record=stored))
-    second = await consents.find_import("acme", b"fingerprint")
+    second = await consents.find_import(b"fingerprint")
 
     assert first is not None
     assert first == replace(pending, created_at=first.created_at)
     assert second == replace(stored, created_at=first.created_at)
+
+
+async def test_a_token_of_another_tenants_import_goes_with_no_grant(world: StoreWorld) -> None:
+    store = world.grants()
+    record = Import(
+        tenant="acme",
+        fingerprint=b"fingerprint",
+        refresh_token=RefreshToken(Secret("fake-imported")),
+    )
+    theirs = PutImport(record=replace(record, tenant="other"))
+    await change(store, await store.read("acme"), some_grant(), beside=PutImport(record=record))
+    before = await store.read("other")
+    other = some_grant(tenant="other", subject=None)
+
+    assert await store.apply(before, Change(after=other, beside=theirs)) is None
+
+    assert (await store.read("other")).version == 0
+    found = await world.consents().find_import(b"fingerprint")
+    assert found is not None
+    assert found.tenant == "acme"
 
 
 async def test_grants_are_listed_by_tenant_in_pages(store: GrantStore) -> None:

@@ -146,6 +146,12 @@ async def test_many_requests_at_once_share_few_connections() -> None:
             Introspection(is_live=True, subject="urn:x", scopes=("b", "a")),
         ),
         (http_answer(200, {"data": {"scope": 7, "subjectURN": []}}), Introspection(is_live=True)),
+        # What PostgreSQL could not store would keep the pair from it (law 3).
+        (
+            http_answer(200, {"data": {"scope": "a\0b", "subjectURN": "urn:\0"}}),
+            Introspection(is_live=True),
+        ),
+        (http_answer(200, {"data": {"subjectURN": "u" * 9000}}), Introspection(is_live=True)),
         (http_answer(200, {"data": None}), UNKNOWN),
         (http_answer(200, {}), UNKNOWN),
         (http_answer(200, []), UNKNOWN),

@@ -22,11 +22,12 @@ import httpx
 import pytest
 
 from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, Rotated, Unknown
-from broker.domain.secret import ClientSecret, Secret
+from broker.domain.secret import AccessToken, ClientSecret, Secret
+from broker.pleo.api_call import call_api, read_introspection
 from broker.pleo.provider import PleoProvider
 from broker.pleo.token_call import TokenCall
 from broker.pleo.transport import unsent_code
-from broker.ports import Presentation
+from broker.ports import Introspection, Presentation
 from support.pleo import demo_secret, provider_at, refresh_of, window
 from support.raw_server import Conduct, Peer, RawServer, answering, http_answer, raw_server, silence
 
@@ -157,11 +158,11 @@ async def test_raising_at_the_last_check_sends_no_byte_of_the_body() -> None:
         raise StoppedError
 
     async with provider_of(silence) as (provider, server):
-        with pytest.raises(StoppedError):
-            await provider.present(refresh_of(), window(on_sending=stop))
+        result = await provider.present(refresh_of(), window(on_sending=stop))
         peer = await server.peer()
         await asyncio.wait_for(peer.gone.wait(), timeout=20)
 
+    assert result.answer == NotProcessed(code="defect")
     assert peer.received.startswith(b"POST /oauth/token ")
     assert peer.received.endswith(b"\r\n\r\n")
     assert TOKEN_BYTES not in peer.received
@@ -521,6 +522,38 @@ async def test_an_answer_to_the_headers_alone_was_not_processed() -> None:
 
     assert result.answer == NotProcessed(code="not_sent")
     assert result.sent_at is None
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_an_unforeseen_failure_still_tells_whether_it_was_sent(is_sent: bool) -> None:  # noqa: FBT001 - of the table
+    class Odd(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if is_sent:
+                await anext(aiter(request.stream))  # type: ignore[arg-type]
+            raise RuntimeError("the handler is closed")
+
+    call = TokenCall(window())
+
+    result = await call.make(Odd(), httpx.Request("POST", "http://x.invalid"), b"form")
+
+    expected = Unknown(code="defect") if is_sent else NotProcessed(code="defect")
+    assert result.answer == expected
+    assert (result.sent_at is not None) == is_sent
+
+
+async def test_an_unforeseen_failure_of_the_api_leaves_the_question_open() -> None:
+    class Odd(httpx.AsyncBaseTransport):
+        async def handle_async_request(
+            self,
+            request: httpx.Request,  # noqa: ARG002 - it fails whatever is asked
+        ) -> httpx.Response:
+            raise RuntimeError("the handler is closed")
+
+    answer = await call_api(
+        Odd(), "GET", httpx.URL("http://x.invalid"), AccessToken(Secret("fake-access"))
+    )
+
+    assert read_introspection(answer) == Introspection(is_live=None)
 
 
 # Connections

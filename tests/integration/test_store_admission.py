@@ -5,6 +5,7 @@ What stands behind an address may change: every connection is asked, not the fir
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,62 +23,87 @@ ANOTHER_HOME = replace(THE_HOME, name="elsewhere")
 
 
 @asynccontextmanager
-async def serving_pool(url: str, home: Home = THE_HOME) -> AsyncIterator[Pool]:
-    async with open_pool(PoolSettings(url=lambda: url, admit=admission(home))) as pool:
+async def serving_pool(url: str, keyring: Keyring) -> AsyncIterator[Pool]:
+    settings = PoolSettings(url=lambda: url, admit=admission(THE_HOME, keyring))
+    async with open_pool(settings) as pool:
         yield pool
 
 
-async def settled(url: str, directory: Path, home: Home = THE_HOME) -> None:
-    path = directory / "keyset.json"
+def keyring_in(directory: Path) -> Keyring:
+    path = directory / f"{secrets.token_hex(4)}.json"
     path.write_text(generate_keyset())
+    return Keyring.from_file(path)
+
+
+async def settle(url: str, keyring: Keyring, home: Home = THE_HOME) -> None:
     async with open_pool(PoolSettings(url=lambda: url)) as pool:
-        await settle_home(pool, Keyring.from_file(path), home)
+        await settle_home(pool, keyring, home)
 
 
-async def test_a_database_without_our_schema_is_not_used(empty_database_url: str) -> None:
-    async with serving_pool(empty_database_url) as pool:
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    return keyring_in(tmp_path)
+
+
+async def test_a_database_without_our_schema_is_not_used(
+    empty_database_url: str, keyring: Keyring
+) -> None:
+    async with serving_pool(empty_database_url, keyring) as pool:
         with pytest.raises(DatabaseUnfit, match="SCHEMA_TOO_OLD"):
             await pool.fetch("SELECT 1")
 
 
-async def test_a_database_that_nobody_has_settled_is_not_used(database_url: str) -> None:
-    async with serving_pool(database_url) as pool:
+async def test_a_database_that_nobody_has_settled_is_not_used(
+    database_url: str, keyring: Keyring
+) -> None:
+    async with serving_pool(database_url, keyring) as pool:
         with pytest.raises(DatabaseUnfit, match="not this broker's home"):
             await pool.fetch("SELECT 1")
 
 
 async def test_a_database_that_becomes_ours_is_used_without_a_restart(
-    empty_database_url: str, tmp_path: Path
+    empty_database_url: str, keyring: Keyring
 ) -> None:
-    async with serving_pool(empty_database_url) as pool:
+    async with serving_pool(empty_database_url, keyring) as pool:
         with pytest.raises(DatabaseUnfit):
             await pool.fetch("SELECT 1")
 
         await migrate(empty_database_url)
-        await settled(empty_database_url, tmp_path)
+        await settle(empty_database_url, keyring)
 
         (row,) = await pool.fetch("SELECT 1 AS one")
         assert row["one"] == 1
 
 
 async def test_the_database_of_another_broker_is_not_used(
-    database_url: str, tmp_path: Path
+    database_url: str, keyring: Keyring
 ) -> None:
-    await settled(database_url, tmp_path, ANOTHER_HOME)
+    await settle(database_url, keyring, ANOTHER_HOME)
 
-    async with serving_pool(database_url) as pool:
+    async with serving_pool(database_url, keyring) as pool:
         with pytest.raises(DatabaseUnfit, match="not this broker's home"):
             await pool.fetch("SELECT 1")
 
 
 async def test_a_database_that_changes_hands_loses_its_new_connections(
-    database_url: str, tmp_path: Path
+    database_url: str, keyring: Keyring
 ) -> None:
-    await settled(database_url, tmp_path)
-    async with serving_pool(database_url) as pool, pool.transaction() as held:
+    await settle(database_url, keyring)
+    async with serving_pool(database_url, keyring) as pool, pool.transaction() as held:
         await replace_home(pool, ANOTHER_HOME)
 
         async with pool.transaction():
             with pytest.raises(DatabaseUnfit):
                 await pool.fetch("SELECT 1")
         assert await held.fetchval("SELECT 1") == 1
+
+
+async def test_a_keyset_of_another_installation_seals_nothing_here(
+    database_url: str, keyring: Keyring, tmp_path: Path
+) -> None:
+    await settle(database_url, keyring)
+
+    async with serving_pool(database_url, keyring_in(tmp_path)) as pool:
+        with pytest.raises(DatabaseUnfit, match="lacks the key") as raised:
+            await pool.fetch("SELECT 1")
+    assert raised.value.code == "KEY_UNAVAILABLE"

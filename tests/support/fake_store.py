@@ -131,6 +131,9 @@ class FakeGrantStore:
             self._world.seal(after.tenant)
 
     def _applies(self, beside: Beside | None) -> bool:
+        if isinstance(beside, PutImport):
+            known = _import_of(self._world, beside.record.fingerprint)
+            return known is None or known.tenant == beside.record.tenant
         if not isinstance(beside, Spend):
             return True
         authorization = self._world.authorizations.get(beside.state_hash)
@@ -248,10 +251,10 @@ class FakeConsentStore:
             )
         await self._world.depart("spend")
 
-    async def find_import(self, tenant: str, fingerprint: bytes) -> Import | None:
-        await self._world.arrive("find_import", tenant)
-        found = self._world.imports.get((tenant, fingerprint))
-        await self._world.depart("find_import", tenant)
+    async def find_import(self, fingerprint: bytes) -> Import | None:
+        await self._world.arrive("find_import")
+        found = _import_of(self._world, fingerprint)
+        await self._world.depart("find_import")
         return found
 
     async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
@@ -285,6 +288,11 @@ def _unspent(known: Authorization) -> Authorization:
     if known.outcome is not None:
         return known
     return replace(known, spent_at=None, code_hash=None, attempt_number=None)
+
+
+def _import_of(world: FakeWorld, fingerprint: bytes) -> Import | None:
+    found = (each for (_, known), each in world.imports.items() if known == fingerprint)
+    return next(found, None)
 
 
 def _put_import(world: FakeWorld, record: Import, now: datetime) -> None:

@@ -145,6 +145,15 @@ def test_a_failure_is_named_without_its_text() -> None:
     assert name_failure(failure) == "RuntimeError from OSError"
 
 
+def test_the_version_of_an_announcement_is_read_where_it_is_one() -> None:
+    told = b'{"tenant": "acme", "generation": 7, "version": %s}'
+
+    assert [read_moved(told % version) for version in (b"12", b'"x"')] == [
+        GrantMoved(tenant="acme", generation=7, version=12),
+        GrantMoved(tenant="acme", generation=7),
+    ]
+
+
 def test_an_announcement_is_read() -> None:
     assert read_moved(b'{"tenant": "acme", "generation": 7, "more": 1}') == GrantMoved(
         tenant="acme", generation=7

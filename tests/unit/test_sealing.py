@@ -172,16 +172,33 @@ def test_a_file_that_is_gone_is_a_problem_until_it_is_back(keyring: Keyring, pat
     assert keyring.problem is None
 
 
-def test_a_file_of_the_same_age_and_size_is_read_again(keyring: Keyring, path: Path) -> None:
-    status, newer = path.stat(), generate_keyset()
-    while len(newer) != status.st_size:
-        newer = generate_keyset()
+def test_a_file_of_the_same_age_and_size_is_read_again(path: Path) -> None:
+    older, newer = "older", "new"
+    while len(older) != len(newer):
+        keysets = generate_keyset(), generate_keyset()
+        older, newer = (merged(*keysets, primary=primary) for primary in (0, 1))
+    path.write_text(older)
+    keyring, status = Keyring.from_file(path), path.stat()
     replace_file(path, newer)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     keyring.reload_if_changed()
 
-    assert keyring.describe()[0].key_id == json.loads(newer)["primaryKeyId"]
+    primary = next(key.key_id for key in keyring.describe() if key.is_primary)
+    assert primary == json.loads(newer)["primaryKeyId"]
+
+
+def test_a_file_without_the_key_that_sealed_so_far_is_not_taken(
+    keyring: Keyring, path: Path
+) -> None:
+    before = keyring.describe()
+    replace_file(path, generate_keyset())
+
+    keyring.reload_if_changed()
+
+    assert keyring.describe() == before
+    assert keyring.problem is not None
+    assert str(before[0].key_id) in keyring.problem
 
 
 @pytest.mark.parametrize(

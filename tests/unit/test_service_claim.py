@@ -19,6 +19,7 @@ from broker.domain.grant import (
     GrantState,
 )
 from broker.domain.history import AttemptOutcome
+from broker.service.claim import WATCH_PAUSE
 from broker.service.rows import Reading
 from broker.service.settle import Claimed
 from support.fake_world import Call
@@ -369,8 +370,19 @@ async def test_arming_that_is_not_acknowledged_sends_nothing(when: str) -> None:
         ours.connect_expired(attempt=OVER)
         one = ours.replica()
         mine = await claimed(one)
-        ours.world.fail_next("apply", when="arrival" if when == "arrival" else "departure")
+        looks = int(TIMES.quarantine / timedelta(seconds=WATCH_PAUSE))
+        writes = 0
 
+        async def fail_the_arming(call: Call) -> None:
+            nonlocal writes
+            writes += call.method == "apply"
+            if writes == looks + 1 and call.method == "apply":
+                raise StoreUnavailable("the test lets the arming fail")
+
+        if when == "arrival":
+            ours.world.on_arrival = fail_the_arming
+        else:
+            ours.world.on_departure = fail_the_arming
         with pytest.raises(StoreUnavailable):
             await one.claims.armed(mine)
 

@@ -176,6 +176,8 @@ CREATE TABLE imports (
     error text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant, fingerprint),
+    -- Two tenants with one token would present it twice, and the second kills the first's grant.
+    CONSTRAINT imports_once UNIQUE (fingerprint),
     CONSTRAINT imports_whole_token CHECK (num_nonnulls(sealed_refresh_token, key_id) IN (0, 2))
 );
 COMMENT ON TABLE imports IS 'Refresh tokens that callers handed over, known by fingerprint';
