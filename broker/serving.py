@@ -34,8 +34,8 @@ async def until_signalled(work: Callable[[], Awaitable[None]]) -> None:
         stopping.set()
 
     with _signals(stopping.set):
-        async with asyncio.TaskGroup() as tasks:
-            working = tasks.create_task(guarded(), name="work")
+        async with asyncio.TaskGroup() as task_group:
+            working = task_group.create_task(guarded(), name="work")
             await stopping.wait()
             working.cancel()
 

@@ -172,9 +172,9 @@ class Health:
 
     async def run(self) -> Never:
         """Asks each check at once, and again and again, each in its own time, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as task_group:
             for each in self._checks:
-                tasks.create_task(self._watch(each), name=f"health {each.name}")
+                task_group.create_task(self._watch(each), name=f"health {each.name}")
         # Without checks there is nothing to wait for; with them the group never ends by itself.
         await asyncio.Future()
         raise AssertionError  # a future that nobody completes does not return

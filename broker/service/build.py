@@ -135,14 +135,14 @@ class Service:
             return  # they wait for others, for a quarantine, or with their pair in escrow
 
 
-def build_service(ports: Ports, options: Options, tasks: asyncio.TaskGroup) -> Service:
-    """Builds it; flights will be tasks of `tasks`."""
+def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup) -> Service:
+    """Builds it; flights will be tasks of `task_group`."""
     rows, memory, holdings = Rows(ports.store), Memory(), Holdings()
     news = News(ports.store, ports.announcements, memory, ports.observer)
     adoption = Adoption(ports.escrows, rows, memory, news, ports.observer)
     consenting = _consenting(ports, options, adoption, memory=memory, holdings=holdings, news=news)
-    token_flights = Flights[ServedToken](tasks, ports.observer)
-    grant_flights = Flights[Grant](tasks, ports.observer)
+    token_flights = Flights[ServedToken](task_group, ports.observer)
+    grant_flights = Flights[Grant](task_group, ports.observer)
     usage = Usage(ports.store)
     obtain = _obtain(ports, options, consenting, flights=token_flights)
     broker = Broker(

@@ -81,9 +81,9 @@ def _reason(error: BaseException | None) -> str:
 class Flights(Generic[T]):
     """The flights of this process, one a key."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, observer: Observer) -> None:
-        """`tasks`: the app's; a flight lives as long as it needs, whoever called."""
-        self._tasks = tasks
+    def __init__(self, task_group: asyncio.TaskGroup, observer: Observer) -> None:
+        """`task_group`: the app's; a flight lives as long as it needs, whoever called."""
+        self._task_group = task_group
         self._observer = observer
         self._flights: dict[Hashable, Flight[T]] = {}
         self._under_way = 0
@@ -129,7 +129,7 @@ class Flights(Generic[T]):
         self._under_way += 1
         self._idle.clear()
         self._observer.observe(FlightStarted(tenant=tenant))
-        task = self._tasks.create_task(_fly(flight, work), name=f"flight {tenant}")
+        task = self._task_group.create_task(_fly(flight, work), name=f"flight {tenant}")
         # Not at the end of the task: one that is cancelled before its first step has none.
         self._running.add(task)
         task.add_done_callback(self._running.discard)
