@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
@@ -58,7 +59,8 @@ def run(arguments: Sequence[str], *, environ: Mapping[str, str]) -> int:
     except Exception as error:  # noqa: BLE001 - see above
         line, status = _ending(error)
         if line:
-            say(line)
+            with suppress(OSError):  # a full disk below stderr too: there is nobody left to tell
+                say(line)
         return status
     # An exit that a command asked for is returned here as its number.
     return ended if isinstance(ended, int) else ExitStatus.DONE

@@ -21,6 +21,7 @@ from broker.cli.answers import show_grant
 from broker.cli.calling import DEADLINE_SECONDS, broker_channel
 from broker.cli.failing import CommandFailed, ExitStatus
 from broker.cli.listening import listen_for_redirect
+from broker.cli.reading import standard_input
 from broker.cli.redirect import (
     Loopback,
     NotOursError,
@@ -28,7 +29,7 @@ from broker.cli.redirect import (
     read_redirect,
     redirect_uri_of,
 )
-from broker.cli.showing import say
+from broker.cli.showing import is_terminal, say
 from broker.v1.grant_service_pb2 import (
     AuthorizationError,
     CompleteAuthorizationRequest,
@@ -61,7 +62,9 @@ def connect(tenant: str, environ: Mapping[str, str], *, way: Way, as_json: bool)
     Raises:
         CommandFailed: the tenant is as it was, as far as the broker can tell.
     """
-    if way.redirect_uri is not None and not way.is_pasted:
+    if way.is_pasted:
+        standard_input()  # before anything is started: is it there?
+    elif way.redirect_uri is not None:
         _loopback(way.redirect_uri)
     session_binding = secrets.token_bytes(_BINDING_BYTES)
     request = StartAuthorizationRequest(
@@ -95,8 +98,10 @@ def _completion(
 def _pasted(started: StartAuthorizationResponse, way: Way) -> Redirected:
     _send_browser(started, way)
     say("Then paste the whole address that the browser was sent to, and press Enter:")
+    # What is no text becomes no address of ours.
+    pasted = standard_input().readline().decode(errors="replace")
     try:
-        return read_redirect(sys.stdin.readline(), state=started.state)
+        return read_redirect(pasted, state=started.state)
     except NotOursError as error:
         raise CommandFailed(f"what was pasted {error}", hint=_AGAIN) from None
 
@@ -140,6 +145,6 @@ def _send_browser(started: StartAuthorizationResponse, way: Way) -> None:
 
 def _has_screen() -> bool:
     """Whether a browser would be a window, and not take over the terminal."""
-    return sys.stderr.isatty() and (
+    return is_terminal(sys.stderr) and (
         sys.platform == "darwin" or bool(os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"})
     )

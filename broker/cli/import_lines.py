@@ -59,9 +59,13 @@ Line: TypeAlias = GoodLine | BadLine
 
 
 def read_lines(lines: Iterable[bytes]) -> list[Line]:
-    """Reads all lines but blank ones. A tenant's second line is bad: which one is meant?"""
+    """Reads all lines but blank ones.
+
+    The second line of a tenant is bad: which one is meant? So is that of a refresh token: it is one
+    customer's, and whoever uses it second is taken for a thief (RFC 9700 §4.14.2).
+    """
     read: list[Line] = []
-    first_lines: dict[str, int] = {}
+    first_lines: dict[tuple[str, str], int] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():
             found = _read_line(number, line)
@@ -164,11 +168,14 @@ def _check_expire_time(request: ImportGrantRequest) -> FieldViolation | None:
     )
 
 
-def _only_once(line: Line, first_lines: dict[str, int]) -> Line:
+def _only_once(line: Line, first_lines: dict[tuple[str, str], int]) -> Line:
+    """Notes in which line each field and value is first; `first_lines` holds tokens."""
     if isinstance(line, BadLine):
         return line
-    tenant = line.request.tenant
-    first = first_lines.setdefault(tenant, line.number)
-    if first == line.number:
+    number, request = line.number, line.request
+    once = {"tenant": request.tenant, "refresh_token": request.refresh_token}
+    firsts = {field: first_lines.setdefault((field, once[field]), number) for field in once}
+    problems = [f"{field}: is in line {n} too" for field, n in firsts.items() if n != number]
+    if not problems:
         return line
-    return BadLine(number=line.number, tenant=tenant, problems=(f"tenant: is in line {first} too",))
+    return BadLine(number=number, tenant=request.tenant, problems=tuple(problems))

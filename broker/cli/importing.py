@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 import grpc
-import typer
 
 from broker.cli.answers import show_grant
 from broker.cli.calling import DEADLINE_SECONDS, CallFailed, broker_channel, failure_of
@@ -26,6 +25,7 @@ from broker.cli.failing import CommandFailed, ExitStatus
 from broker.cli.import_lines import BadLine, GoodLine, Line, check_request, read_lines
 from broker.cli.import_results import ImportResult, ended, invalid, show_result, summary, valid
 from broker.cli.progress import progress_bar
+from broker.cli.reading import standard_input
 from broker.cli.showing import say
 from broker.config.sources import without_newline
 from broker.v1.grant_service_pb2 import Grant, ImportGrantRequest, ImportGrantResponse
@@ -131,15 +131,23 @@ def _end_of(line: GoodLine, future: _Future) -> ImportResult:
 
 
 def _read_token() -> str:
-    if sys.stdin.isatty():
-        return getpass.getpass("Refresh token (not shown): ", stream=sys.stderr)
-    return without_newline(sys.stdin.read())
+    given = standard_input()
+    try:
+        if given.isatty():
+            typed = getpass.getpass("Refresh token (not shown): ", stream=sys.stderr)
+            typed.encode()  # some locales let anything through
+            return typed
+        return without_newline(given.read().decode())
+    except UnicodeError:  # whose text quotes what it does not like
+        raise CommandFailed(
+            "standard input: must be text in UTF-8", status=ExitStatus.WRONG_USE
+        ) from None
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     if str(path) == "-":
-        yield typer.get_binary_stream("stdin")
+        yield standard_input()
         return
     try:
         with path.open("rb") as file:

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from broker.cli.showing import is_terminal
+
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     """Shows how many of `total` are done; gives what to call for each. Gone at its end."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield lambda: None
         return
     from rich.console import Console  # noqa: PLC0415 - starts fast
@@ -19,7 +21,7 @@ def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     # Lines that are printed meanwhile go above the bar where both share a screen; a stdout that
     # leads elsewhere must be let alone.
     bar = Progress(
-        console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+        console=Console(stderr=True), transient=True, redirect_stdout=is_terminal(sys.stdout)
     )
     with bar:
         imports = bar.add_task("importing", total=total)

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TextIO
 
 import typer
 
@@ -38,7 +39,7 @@ def show_fields(fields: Mapping[str, str]) -> None:
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table: folded into a terminal, else a line each, as `grep` wants it."""
     cells = [tuple(map(printable, row)) for row in rows]
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         _show_folded(columns, cells)
         return
     lines = [tuple(map(str.upper, columns)), *cells]
@@ -62,6 +63,11 @@ def _show_folded(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def say(line: str) -> None:
     """Tells people something on stderr, where it is in no program's way."""
     typer.echo(line, err=True)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody is looking; None: the stream is closed, as with `>&-`."""
+    return stream is not None and stream.isatty()
 
 
 def printable(text: str) -> str:

@@ -213,7 +213,10 @@ class InvalidRequest(CallerError):  # noqa: N818
     def __init__(self, violations: Sequence[FieldViolation], *, tenant: str | None = None) -> None:
         """`violations`: at least one."""
         super().__init__(
-            "; ".join(f"{violation.field}: {violation.description}" for violation in violations),
+            "; ".join(
+                f"{each.field}: {each.description}" if each.field else each.description
+                for each in violations
+            ),
             tenant=tenant,
         )
         self.violations = tuple(violations)

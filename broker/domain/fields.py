@@ -4,8 +4,8 @@ Each check returns what is wrong with a value, or None. Laws of this file:
 
 1. A violation says what was expected and never repeats the value, which may be a secret (law 7) or
    a megabyte.
-2. Whatever passes can be stored as text and shown on one line: no control characters, a bounded
-   length.
+2. Whatever passes can be stored as text and shown on one line: no control characters, no line or
+   paragraph separators, nothing that turns text round (UAX #9), a bounded length.
 3. Whether a tenant exists, or a redirect URI is registered, is asked elsewhere.
 """
 
@@ -67,7 +67,7 @@ _ERROR: Final = re.compile(rf"[ !#-\[\]-~]{{1,{LONGEST_ERROR}}}")
 _REDIRECT_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+")
 # RFC 6749 appendix A.5, A.11, A.12, A.17: state, code and tokens are 1*VSCHAR.
 _VISIBLE: Final = re.compile(r"[ -~]+")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def check_tenant(tenant: str, field: str = "tenant") -> FieldViolation | None:

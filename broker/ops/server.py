@@ -34,7 +34,7 @@ async def ops_server(
     """Serves as long as the context lasts; gives its URL, with the port that was free.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: the address cannot be listened on; says which, and why.
     """
     with _listener(address) as listener:
         port = listener.getsockname()[1]
@@ -111,7 +111,12 @@ def _seconds(span: timedelta | None) -> float | None:
 def _listener(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     both = address.host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((address.host, address.port), family=family, dualstack_ipv6=both)
+    place = (address.host, address.port)
+    try:
+        return socket.create_server(place, family=family, dualstack_ipv6=both)
+    except OSError as error:
+        said = f"cannot listen on {address} (BROKER_OPS_ADDRESS): {error.strerror}"
+        raise OSError(said) from error
 
 
 @asynccontextmanager

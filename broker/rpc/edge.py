@@ -2,7 +2,8 @@
 
 Laws of this file:
 
-1. A `BrokerError` ends the call with its status (`status.py`).
+1. A `BrokerError` ends the call with its status (`status.py`); so does a request that is no message
+   at all, as the invalid one that it is.
 2. Any other exception is a defect. The caller gets INTERNAL_ERROR with an id and no text; what
    happened is told to the observer, with the same id.
 3. Cancellation is no failure: gRPC cancels a handler when its caller leaves or its deadline comes.
@@ -24,9 +25,10 @@ from typing import Final, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf import descriptor_pool
+from google.protobuf.message import DecodeError, Message
 
-from broker.domain.errors import BrokerError, InternalError
+from broker.domain.errors import BrokerError, FieldViolation, InternalError, InvalidRequest
 from broker.domain.facts import DefectMet
 from broker.domain.fields import check_tenant
 from broker.ports import Observer
@@ -46,6 +48,7 @@ _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
+_Deserializer: TypeAlias = Callable[[bytes], Message]
 _Unary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
 # What is asked may be a stream of messages, too.
 _Streaming: TypeAlias = Callable[[object, Context], AsyncGenerator[Message, None]]
@@ -113,21 +116,58 @@ class Edge(grpc.aio.ServerInterceptor):
         return cast("grpc.RpcMethodHandler[_Asked, _Answer]", guarded)
 
     def _guard(self, method: str, handler: _Handler) -> _Handler:
-        coders = (handler.request_deserializer, handler.response_serializer)
+        coders = (_reader(method, handler), handler.response_serializer)
         if handler.unary_unary is not None:
             unary = _answered(self._told, method, cast("_Unary", handler.unary_unary))
             return grpc.unary_unary_rpc_method_handler(unary, *coders)
         if handler.unary_stream is not None:
             streamed = _streamed(self._told, method, cast("_Streaming", handler.unary_stream))
             return grpc.unary_stream_rpc_method_handler(streamed, *coders)
-        # The API has no call that streams its request alone.
+        # The API has no call that streams its request alone. What is no message in such a stream
+        # ends it by gRPC's own means: nothing in the stream could stand for it.
         streamed = _streamed(self._told, method, cast("_Streaming", handler.stream_stream))
-        return grpc.stream_stream_rpc_method_handler(streamed, *coders)
+        return grpc.stream_stream_rpc_method_handler(
+            streamed, handler.request_deserializer, handler.response_serializer
+        )
+
+
+class _Unreadable:
+    """Stands for a request that is no message, on its way to where a failure can be told."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, expected: str) -> None:
+        self.error = InvalidRequest([FieldViolation(field="", description=expected)])
+
+
+def _reader(method: str, handler: _Handler) -> _Deserializer:
+    """Returns what reads a request, or says what it should have been.
+
+    Without it gRPC answers with protobuf's text, a status of its own, and an error in the log.
+    """
+    read = cast("_Deserializer", handler.request_deserializer)
+    name = f"{_PACKAGE}{method}".strip("/").replace("/", ".")
+    asked = descriptor_pool.Default().FindMethodByName(name).input_type.full_name
+
+    def read_or_say(encoded: bytes) -> Message:
+        try:
+            return read(encoded)
+        except DecodeError:
+            said = _Unreadable(f"must be a {asked} message in protobuf's encoding")
+            return cast("Message", said)  # gRPC passes on whatever it is
+
+    return read_or_say
+
+
+def _refuse_unreadable(request: object) -> None:
+    if isinstance(request, _Unreadable):
+        raise request.error
 
 
 def _answered(told: _Told, method: str, behaviour: _Unary) -> _Unary:
     async def answer(request: Message, context: Context) -> Message:
         async with _Ending(told, method, request=request, context=context):
+            _refuse_unreadable(request)
             return await behaviour(request, context)
 
     return answer
@@ -135,10 +175,11 @@ def _answered(told: _Told, method: str, behaviour: _Unary) -> _Unary:
 
 def _streamed(told: _Told, method: str, behaviour: _Streaming) -> _Streaming:
     async def answers(request: object, context: Context) -> AsyncGenerator[Message, None]:
-        ending = _Ending(told, method, request=request, context=context)
-        async with ending, aclosing(behaviour(request, context)) as responses:
-            async for response in responses:
-                yield response
+        async with _Ending(told, method, request=request, context=context):
+            _refuse_unreadable(request)
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
 
     return answers
 

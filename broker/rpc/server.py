@@ -25,6 +25,9 @@ from broker.rpc.grant_service import GrantService
 from broker.rpc.health import SERVICES, HealthService
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.token_service import TokenService
+
+# Imported for reflection, which shows what is: no message refers to the reasons of failures.
+from broker.v1 import errors_pb2 as errors_pb2  # noqa: PLC0414 - kept, though nothing uses it
 from broker.v1.grant_service_pb2_grpc import add_GrantServiceServicer_to_server
 from broker.v1.operations_service_pb2_grpc import add_OperationsServiceServicer_to_server
 from broker.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
@@ -43,6 +46,13 @@ _KEEPALIVE_ANSWER: Final = timedelta(seconds=20)
 _SHORTEST_PING: Final = timedelta(seconds=10)
 """How often callers may ask the same of us, also when idle. gRPC's default of five minutes ends the
 connections of everybody who sets the keepalive that gRPC's documentation recommends."""
+
+
+_MOST_PENDING: Final = 100_000
+"""Calls that nobody has picked up yet. gRPC's own 1000 are what a herd of callers has after a
+moment's pause, and it cancels those above them at random, with a status that says nothing. Who
+waits too long has a deadline; this is far above what one process answers within one, and a bound
+all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +121,17 @@ def _listen(server: grpc.aio.Server, address: str) -> int:
         return server.add_insecure_port(address)
     except RuntimeError as error:
         # All that gRPC says is that it failed; why is known to its own log alone.
-        raise AddressUnavailableError(f"cannot listen on {address}") from error
+        raise AddressUnavailableError(
+            f"cannot listen on {address} (BROKER_GRPC_ADDRESS)"
+        ) from error
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
         # On by default: a second broker on the same port would silently take half the calls.
         ("grpc.so_reuseport", 0),
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(_AGE_GRACE)),
         ("grpc.keepalive_time_ms", _milliseconds(_KEEPALIVE)),

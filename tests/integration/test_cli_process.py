@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -34,6 +35,20 @@ def loaded_after(statement: str) -> set[str]:
     code = f"{statement}\nimport json, sys\nprint(json.dumps([*sys.modules]), file=sys.stderr)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     return {name.partition(".")[0] for name in json.loads(ended.stderr)}
+
+
+async def closed(
+    closing: str, *arguments: str, environ: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command for which a shell has closed something: `<&-`, `>&-`."""
+    return await asyncio.to_thread(
+        subprocess.run,
+        ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", "broker", *arguments],
+        capture_output=True,
+        env={**os.environ, **environ},
+        text=True,
+        check=False,
+    )
 
 
 def seen_on(ours: int, theirs: int) -> bytes:
@@ -113,6 +128,85 @@ async def test_a_full_disk_below_stdout_is_told() -> None:
     assert (ended.status, ended.stderr) == (1, "error: Bad file descriptor\n")
 
 
+async def test_a_full_disk_is_told_once_and_fails() -> None:
+    # Buffered, as it is with most people, so that the interpreter's end finds it full again.
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with started("--version", environ={"PYTHONUNBUFFERED": ""}, stdout=full) as running:
+        os.close(full)
+        ended = await running.end()
+
+    assert (ended.status, ended.stderr) == (1, "error: No space left on device\n")
+
+
+def test_what_is_left_in_the_buffer_may_fail_too() -> None:
+    """Of a library that prints and does not flush."""
+    code = (
+        "import sys; from broker.cli import ending;"
+        "print('unflushed'); sys.exit(ending.settled(int(sys.argv[1])))"
+    )
+    with Path("/dev/full").open("wb") as full:
+        statuses = [
+            subprocess.run(
+                [sys.executable, "-c", code, status],
+                env={**os.environ, "PYTHONUNBUFFERED": ""},
+                stdout=full,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+            for status in ("0", "1", "3")
+        ]
+
+    assert statuses == [1, 1, 3]
+
+
+@pytest.mark.parametrize("command", ["import acme", "import --file -", "connect acme --paste"])
+async def test_standard_input_that_is_closed_is_wrong_use(served: Served, command: str) -> None:
+    ended = await closed("<&-", *command.split(), environ=environ_of(served))
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: standard input is closed, and is what the command reads\n"
+    assert served.broker.asked == []
+
+
+async def test_a_closed_standard_output_is_no_defect(served: Served) -> None:
+    served.broker.grants = {"acme": some_grant(tenant="acme")}
+
+    ended = await closed(">&-", "grants", environ=environ_of(served))
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+async def test_closed_errors_are_no_defect_of_an_import(served: Served) -> None:
+    ended = await closed("2>&-", "import", "--file", "/dev/null", environ=environ_of(served))
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+async def test_a_token_that_is_no_text_is_wrong_use() -> None:
+    async with started("import", "acme") as running:
+        assert running.process.stdin is not None
+        running.process.stdin.write(b"fake-secret\xff")
+        ended = await running.end()
+
+    assert (ended.status, ended.stdout) == (2, "")
+    assert ended.stderr == "error: standard input: must be text in UTF-8\n"
+
+
+def test_ctrl_c_during_the_first_imports_ends_quietly() -> None:
+    code = """
+import runpy, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("broker", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
 async def test_a_web_proxy_is_not_asked(served: Served) -> None:
     environ = {**environ_of(served), "http_proxy": "http://127.0.0.1:1", "no_proxy": ""}
 
@@ -158,11 +252,11 @@ async def test_tables_are_folded_into_a_terminal(served: Served) -> None:
 
 
 def test_help_loads_no_drivers() -> None:
-    assert loaded_after("import broker.__main__") & HEAVY == set()
+    assert loaded_after("import broker.__main__, broker.cli.app") & HEAVY == set()
 
 
 @pytest.mark.parametrize("module", ["getting", "granting", "importing", "connecting"])
 def test_client_commands_load_nothing_of_a_server(module: str) -> None:
-    loaded = loaded_after(f"import broker.__main__, broker.cli.{module}")
+    loaded = loaded_after(f"import broker.cli.app, broker.cli.{module}")
 
     assert loaded & HEAVY <= {"grpc"}

@@ -157,6 +157,36 @@ async def test_a_wrong_request_is_refused_field_by_field_and_asks_nothing(served
     assert served.broker.asked == []
 
 
+NO_MESSAGE = b"\x0a\x02\xff\xfe"  # a tenant that is no UTF-8
+
+
+async def test_bytes_that_are_no_message_are_an_invalid_request(served: Served) -> None:
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+    call = served.channel.unary_unary(f"/broker.v1.{GET}")
+
+    failure = await failure_of(call(NO_MESSAGE))
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.error_info.reason == "INVALID_REQUEST"
+    assert failure.violations == {
+        "": "must be a broker.v1.GetAccessTokenRequest message in protobuf's encoding"
+    }
+    assert served.told.calls == [
+        EndedCall(method=GET, code="INVALID_ARGUMENT", reason="INVALID_REQUEST")
+    ]
+    assert (served.told.facts, served.broker.asked) == ([], [])
+
+
+async def test_bytes_that_are_no_message_open_no_stream_of_answers(served: Served) -> None:
+    call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+    call = served.channel.unary_stream("/broker.v1.OperationsService/RewrapKeys")
+
+    failure = await failure_of(first(call(b"\xff")))
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.error_info.reason == "INVALID_REQUEST"
+
+
 async def test_a_defect_is_told_with_an_id_and_nothing_else(served: Served) -> None:
     served.broker.failure = defect = RuntimeError("fake-access-7 in a driver's text")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -11,6 +13,7 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionRequest,
@@ -121,14 +124,19 @@ async def test_health_is_no_call_of_ours(served: Served) -> None:
     assert served.told.calls == []
 
 
-async def services_by_reflection(served: Served) -> set[str]:
+async def reflected(served: Served, request: ServerReflectionRequest) -> ServerReflectionResponse:
     call: grpc.aio.StreamStreamMultiCallable[ServerReflectionRequest, ServerReflectionResponse]
     call = served.channel.stream_stream(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         request_serializer=ServerReflectionRequest.SerializeToString,
         response_deserializer=ServerReflectionResponse.FromString,
     )
-    (answer,) = [each async for each in call(iter([ServerReflectionRequest(list_services="")]))]
+    (answer,) = [each async for each in call(iter([request]))]
+    return answer
+
+
+async def services_by_reflection(served: Served) -> set[str]:
+    answer = await reflected(served, ServerReflectionRequest(list_services=""))
     return {service.name for service in answer.list_services_response.service}
 
 
@@ -140,6 +148,26 @@ async def test_reflection_lists_every_service(served: Served) -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ServerReflectionRequest(file_by_filename="broker/v1/errors.proto"),
+        ServerReflectionRequest(file_containing_symbol="broker.v1.ErrorReason"),
+    ],
+)
+async def test_reflection_knows_the_reasons_of_failures(request_: ServerReflectionRequest) -> None:
+    """In a fresh interpreter: this one may have loaded them for another test."""
+    code = "import sys, broker.rpc.server; sys.exit('broker.v1.errors_pb2' not in sys.modules)"
+    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+
+    async with serving() as served:
+        answer = await reflected(served, request_)
+
+    (file,) = answer.file_descriptor_response.file_descriptor_proto
+    assert FileDescriptorProto.FromString(file).name == "broker/v1/errors.proto"
+    assert await ended.wait() == 0
 
 
 async def test_reflection_can_be_switched_off() -> None:
@@ -154,13 +182,22 @@ async def test_an_address_that_cannot_be_listened_on_is_named(served: Served, ad
     address = address.format(port=served.port)
     settings = ServerSettings(address=address)
 
-    with pytest.raises(AddressUnavailableError, match=address):
+    said = re.escape(f"cannot listen on {address} (BROKER_GRPC_ADDRESS)")
+    with pytest.raises(AddressUnavailableError, match=f"^{said}$"):
         async with grpc_server(settings, servicers_of(FakeBroker()), edge=edge_of(Told())):
             pass
 
 
 async def ask(served: Served) -> GetAccessTokenResponse:
     return await served.tokens.GetAccessToken(GetAccessTokenRequest(tenant="acme"))
+
+
+async def test_a_herd_that_comes_at_once_is_answered() -> None:
+    """GRPC core takes 1000 calls that nobody has picked up, cancels more at random, then all."""
+    async with serving() as served, asyncio.TaskGroup() as tasks:
+        calls = [tasks.create_task(ask(served), name="a call") for _ in range(4000)]
+
+    assert {call.result().generation for call in calls} == {7}
 
 
 async def test_a_call_that_is_under_way_is_answered_in_a_drain() -> None:

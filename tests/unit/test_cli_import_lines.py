@@ -54,7 +54,7 @@ def test_null_is_as_if_it_were_not_there() -> None:
 
 
 def test_blank_lines_are_left_out_and_counted() -> None:
-    found = read(f"\n{line()}\n  \n{line(tenant='globex')}\n")
+    found = read(f"\n{line()}\n  \n{line(tenant='globex', refresh_token='another')}\n")
 
     assert [each.number for each in found] == [2, 4]
 
@@ -110,6 +110,21 @@ def test_a_second_line_of_a_tenant_is_bad() -> None:
     assert isinstance(first, GoodLine)
     assert isinstance(second, BadLine)
     assert (second.tenant, second.problems) == ("acme", ("tenant: is in line 1 too",))
+
+
+def test_a_second_line_of_a_token_is_bad() -> None:
+    first, second = read(f"{line()}\n{line(tenant='globex')}")
+
+    assert isinstance(first, GoodLine)
+    assert isinstance(second, BadLine)
+    assert (second.tenant, second.problems) == ("globex", ("refresh_token: is in line 1 too",))
+
+
+def test_a_line_given_twice_says_all_that_is_twice() -> None:
+    _, second = read(f"{line()}\n{line()}")
+
+    assert isinstance(second, BadLine)
+    assert second.problems == ("tenant: is in line 1 too", "refresh_token: is in line 1 too")
 
 
 def test_no_line_shows_its_token() -> None:

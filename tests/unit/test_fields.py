@@ -30,6 +30,10 @@ from broker.domain.fields import (
 
 Check: TypeAlias = Callable[[str], FieldViolation | None]
 
+# Unicode's explicit formatting characters (UAX #9 §2), which turn round what follows them.
+BIDI_EMBEDDINGS = range(0x202A, 0x202F)
+BIDI_ISOLATES = range(0x2066, 0x206A)
+
 GOOD: list[tuple[Check, str]] = [
     (check_tenant, "a"),
     (check_tenant, "AZaz09._:/@-"),
@@ -53,6 +57,8 @@ GOOD: list[tuple[Check, str]] = [
     (check_reason, "x"),
     (check_reason, "Kundin gekündigt, siehe OPS-17 «dringend»"),
     (check_reason, "r" * 500),
+    # The neighbours of what is refused: no-break space, and what joins letters.
+    (check_reason, "\u2027 \u202f \u2065 \u206a \u200d"),
 ]
 
 BAD: list[tuple[Check, str]] = [
@@ -92,6 +98,10 @@ BAD: list[tuple[Check, str]] = [
     (check_reason, "two\nlines"),
     (check_reason, "delete\x7f"),
     (check_reason, "next line\x85"),
+    *((check_reason, f"two{separator}lines") for separator in "\u2028\u2029"),
+    *((check_reason, f"turned {chr(each)}round") for each in (*BIDI_EMBEDDINGS, *BIDI_ISOLATES)),
+    (check_expected_subject, "urn:pleo:\u202ecompany"),
+    (check_error_description, "denied\u2066"),
 ]
 
 
