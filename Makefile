@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format proto lock clean
+.PHONY: help run test simulate lint format proto lock clean
 
 # Further arguments for the program that a target runs.
 ARGS =
@@ -37,6 +37,12 @@ test: .venv/.project ## run the tests, on real servers
 COVERAGE = .venv/bin/python -m coverage report --include='broker/domain/*,broker/service/*' \
 	&& .venv/bin/python -m coverage report --include='broker/domain/*' --fail-under=100 >/dev/null \
 	|| { echo 'Coverage: every line and branch of broker/domain must be run by a test.'; exit 1; }
+
+# SEED=7 replays one schedule with its story; MUTANTS=1 breaks the broker in every known way.
+SEEDS = 1000
+simulate: .venv/.project ## run replicas on seeded schedules of faults (SEEDS=n, SEED=k, MUTANTS=1)
+	@PYTHONPATH=.:tests exec .venv/bin/python -m simulation --seeds $(SEEDS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(MUTANTS),--mutants) $(ARGS)
 
 lint: .venv/.project ## check style, types and the API
 	@.venv/bin/python -m ruff check .

@@ -35,7 +35,8 @@ class News:
         self._announcements = announcements
         self._memory = memory
         self._observer = observer
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        # In the order of their coming, which a simulation has to repeat: a set has none.
+        self._waiting: dict[str, list[asyncio.Event]] = {}
         self._cursor = _PRESENT
 
     async def announce(self, moved: GrantMoved) -> None:
@@ -46,7 +47,7 @@ class News:
     async def wait(self, tenant: str, seconds: float) -> None:
         """Waits for news of a tenant, at most so long. Safe to cancel."""
         woken = asyncio.Event()
-        self._waiting.setdefault(tenant, set()).add(woken)
+        self._waiting.setdefault(tenant, []).append(woken)
         try:
             async with asyncio.timeout(seconds):
                 await woken.wait()

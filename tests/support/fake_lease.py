@@ -48,7 +48,7 @@ class FakeRedis:
 
         self._is_reachable = True
         self._leases: dict[str, _Lease] = {}
-        self._listeners: set[asyncio.Queue[News]] = set()
+        self._listeners: list[asyncio.Queue[News]] = []
 
     @property
     def is_reachable(self) -> bool:
@@ -109,13 +109,13 @@ class FakeRedis:
     async def subscription(self) -> AsyncIterator[asyncio.Queue[News]]:
         """Gives what a new listener hears."""
         heard: asyncio.Queue[News] = asyncio.Queue()
-        self._listeners.add(heard)
+        self._listeners.append(heard)
         if self._is_reachable:
             heard.put_nowait(Resubscribed())
         try:
             yield heard
         finally:
-            self._listeners.discard(heard)
+            self._listeners.remove(heard)
 
     def _reach(self) -> None:
         if not self._is_reachable:

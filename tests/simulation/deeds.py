@@ -1,0 +1,196 @@
+"""What goes wrong in a schedule, and when it is well again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from broker.ports import GrantMoved
+from broker.sandbox.faults import (
+    Alter,
+    Delay,
+    Drop,
+    Half,
+    Hang,
+    Step,
+    fail,
+    rate_limit,
+    refuse,
+    rubbish,
+)
+from simulation.cast import Cast
+from simulation.laws import NOTHING_LOST
+from simulation.plan import Act
+from simulation.process import Gone, Process, Trap
+
+# None is processed later than the attempt's deadline: the residue that no client can close.
+_FAULTS: Final[tuple[Step, ...]] = (
+    Drop(when="before"),
+    Drop(when="after"),
+    Drop(when="after"),
+    Half(),
+    Hang(when="before"),
+    Hang(when="after"),
+    Delay(seconds=0.5),
+    Delay(seconds=6),
+    Delay(seconds=17),
+    Delay(seconds=3, when="after"),
+    Delay(seconds=14, when="after"),
+    Delay(seconds=40, when="after"),
+    rubbish(),
+    rate_limit(),
+    rate_limit(retry_after="20"),
+    fail(503),
+    fail(502, when="after"),
+    refuse("invalid_client", status=401),
+    Alter(omit=("expires_in",)),
+    Alter(omit=("access_token",)),
+)
+
+
+class Deeds:
+    """Does what acts and traps are for."""
+
+    def __init__(self, cast: Cast) -> None:
+        self._cast = cast
+
+    def start(self, slot: str) -> None:
+        """Starts a process of a replica, unless one runs."""
+        if self._cast.on(slot) is None:
+            self._cast.start(slot, self.spring)
+
+    def spring(self, process: Process, trap: Trap) -> None:
+        """Carries out a trap."""
+        if self._cast.are_faults_over:
+            return
+        for deed, seconds in trap.deeds:
+            self._tell(f"{deed} of {process.name} at {trap.point}, for {seconds} s")
+            match deed:
+                case "kill" if not process.is_dead:
+                    self.kill(process, seconds)
+                case "pause":
+                    self.pause(process, seconds)
+                case _:
+                    self._spoil(deed, process.slot, seconds)
+
+    def do(self, act: Act) -> None:
+        """Carries out an act that is no call."""
+        process = self._cast.on(act.slot)
+        self._tell(f"{act.what} ({act.slot}), for {act.seconds} s")
+        match act.what:
+            case "kill" if process:
+                self.kill(process, act.seconds)
+            case "pause" if process:
+                self.pause(process, act.seconds)
+            case "stop" if process:
+                stopping = self._stop(process, act.seconds)
+                self._cast.fleet.tasks.create_task(stopping, name="an operator")
+            case "pleo":
+                fault = _FAULTS[int(act.choice * len(_FAULTS))]
+                self._tell(f"Pleo meets the next request with {type(fault).__name__} {fault.when}")
+                self._cast.fleet.pleo.sandbox.faults.add(fault, times=1 + int(act.choice * 40) % 2)
+            case _:
+                self._spoil(act.what, act.slot, act.seconds)
+
+    def kill(self, process: Process, seconds: float) -> None:
+        """Ends a process at once; another comes later."""
+        process.kill()
+        self._later(seconds, lambda: self.start(process.slot))
+
+    def pause(self, process: Process, seconds: float) -> None:
+        """Lets a process stand still."""
+        process.pause()
+        self._later(seconds, process.go_on)
+
+    async def _stop(self, process: Process, seconds: float) -> None:
+        """Ends a process in order, as a rollout does."""
+        patience = self._cast.plan.stop_patience
+        ended = await process.ask(lambda service: service.settled(patience=patience))
+        if isinstance(ended, Gone):
+            return
+        self._tell(f"{process.name} has ended in order")
+        keeping = self._cast.keeping
+        process.is_dead = True
+        for refresh_token in process.hands.values():
+            is_safe = keeping.keepers(refresh_token) or not keeping.is_alive(refresh_token)
+            if not is_safe and not process.was_impaired:
+                what = f"{process.name} leaves with {keeping.name(refresh_token)}"
+                self._cast.story.break_law(NOTHING_LOST, what)
+        self.kill(process, seconds)
+
+    def _spoil(self, what: str, slot: str, seconds: float) -> None:
+        """Makes the weather worse, for a time or until the end."""
+        weather, redis, pleo = self._cast.weather, self._cast.fleet.redis, self._cast.fleet.pleo
+        lasting: dict[str, tuple[object, str, object, object]] = {
+            "postgres": (weather, "postgres_is_down", True, False),
+            "read only": (weather, "postgres_is_read_only", True, False),
+            "redis": (redis, "is_reachable", False, True),
+            "mute redis": (redis, "is_answering", False, True),
+            "unreachable": (pleo, "unreachable", "connect_refused", None),
+            "flaky": (weather, "refused", 0.2, 0.0),
+            "unheard": (weather, "unacknowledged", 0.2, 0.0),
+            "slow": (weather, "slow", 0.1, 0.0),
+            "flaky redis": (weather, "redis_trouble", 0.3, 0.0),
+            "news": (redis, "deliveries", _odd_deliveries(), _at_once),
+        }
+        cut = {"cut": weather.without_postgres, "cut redis": weather.without_redis}
+        if what in lasting:
+            owner, name, bad, good = lasting[what]
+            setattr(owner, name, bad)
+            self._later(seconds, lambda: setattr(owner, name, good))
+        elif what in cut:
+            cut[what].add(slot)
+            self._later(seconds, lambda: cut[what].discard(slot))
+        elif what == "flush":
+            self._flush()
+
+    def _flush(self) -> None:
+        """Redis forgets: what only it had is lost, and that is nobody's fault."""
+        for (_, number), escrow in self._cast.fleet.redis.escrows.items():
+            refresh_token = escrow.issued.refresh_token.reveal()
+            self._tell(f"the escrow of attempt {number} is forgotten")
+            for process in self._cast.keeping.received.get(refresh_token, []):
+                process.was_impaired = True
+            self._cast.keeping.escrowed.discard(refresh_token)
+        self._cast.fleet.redis.flush()
+
+    def end_all(self) -> None:
+        """Lets everything be well again, for good."""
+        cast = self._cast
+        cast.are_faults_over = True
+        cast.weather.clear()
+        redis, pleo = cast.fleet.redis, cast.fleet.pleo
+        redis.is_reachable = redis.is_answering = True
+        redis.deliveries = _at_once
+        pleo.unreachable = None
+        pleo.sandbox.faults.clear()
+        pleo.sandbox.release()
+        for process in cast.processes:
+            process.go_on()
+        for slot in cast.plan.slots:
+            self.start(slot)
+        self._tell("all is well again")
+
+    def _later(self, seconds: float, undo: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, undo)
+
+    def _tell(self, what: str) -> None:
+        self._cast.story.tell("-", what)
+
+
+def _at_once(_: GrantMoved) -> Sequence[float]:
+    return (0.0,)
+
+
+def _odd_deliveries() -> Callable[[GrantMoved], Sequence[float]]:
+    """Returns a way in which announcements are lost, late, and doubled in turn."""
+    ways: tuple[Sequence[float], ...] = ((), (0.0, 0.0), (3.0,), (0.0,), (0.2, 9.0))
+    count = 0
+
+    def deliveries(_: GrantMoved) -> Sequence[float]:
+        nonlocal count
+        count += 1
+        return ways[count % len(ways)]
+
+    return deliveries

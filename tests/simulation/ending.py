@@ -1,0 +1,116 @@
+"""The end of a schedule, when all is well again: nothing is stuck, left, or lost."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from broker.domain.errors import ReauthRequired, TenantNotFound
+from broker.domain.grant import Grant, GrantState
+from broker.service.messages import ServedToken
+from simulation.cast import Cast
+from simulation.keeping import refresh_token_of
+from simulation.laws import NOTHING_LOST
+from simulation.people import People
+from simulation.process import Gone
+
+STUCK: Final = "all is well in the end"
+
+PATIENCE_SECONDS: Final = 900.0
+"""Attempts' deadlines, quarantines and pauses of a minute, one after another."""
+
+_TURN_SECONDS: Final = 5.0
+
+_BY_OTHERS: Final = frozenset({"the company disconnected", "consented again"})
+"""Ends of a grant at Pleo that no presentation brought about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Waits until all is as it should be, and says so where it never is."""
+
+    cast: Cast
+    people: People
+
+    async def judge(self) -> None:
+        """Judges twice: what is served from memory now has to be refreshed once more."""
+        await self._well()
+        await asyncio.sleep(self.cast.plan.lifetime)
+        await self._well()
+        for tenant in self.cast.plan.tenants:
+            self._judge_lost(tenant)
+        for refresh_token in self.cast.laws.brought_by:
+            self._judge_unstored(refresh_token)
+
+    async def _well(self) -> None:
+        give_up_at = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while (wrong := await self._wrong()) and not self.cast.story.broken:
+            if asyncio.get_running_loop().time() > give_up_at:
+                self.cast.story.break_law(STUCK, wrong)
+                return
+            await asyncio.sleep(_TURN_SECONDS)
+
+    async def _wrong(self) -> str:
+        """Returns something that is not as it should be; nothing: all is well."""
+        for slot in self.cast.plan.slots:
+            for tenant in self.cast.plan.tenants:
+                if wrong := await self._wrong_with(slot, tenant):
+                    return f"{tenant} on {slot}: {wrong}"
+        if self.cast.fleet.redis.escrows:
+            return "an escrow remains"
+        living = [self.cast.on(slot) for slot in self.cast.plan.slots]
+        held = [
+            each.name for each in living if each and each.service and len(each.service.holdings)
+        ]
+        return f"{held[0]} holds a pair" if held else ""
+
+    async def _wrong_with(self, slot: str, tenant: str) -> str:
+        process = self.cast.on(slot)
+        if process is None or process.service is None:
+            return "no process"
+        told = await self.people.get(process, tenant, seconds=30.0)
+        row = self.cast.fleet.world.rows.get(tenant)
+        return (
+            "" if self._is_right(told, row.grant if row else Grant(tenant=tenant)) else repr(told)
+        )
+
+    def _is_right(self, told: ServedToken | Exception | Gone, row: Grant) -> bool:
+        match row.state:
+            case GrantState.ACTIVE:
+                return isinstance(told, ServedToken) and self._is_fresh(told, row)
+            case GrantState.REAUTH_REQUIRED:
+                return isinstance(told, ReauthRequired)
+            case _:
+                return isinstance(told, TenantNotFound)
+
+    def _is_fresh(self, told: ServedToken, row: Grant) -> bool:
+        """Whether Pleo honours it, or has ended its grant meanwhile, which nobody told us."""
+        if told.is_degraded or told.generation != row.generation:
+            return False
+        server, now = self.cast.fleet.pleo.sandbox.server, self.cast.fleet.pleo.sandbox.now()
+        located = server.realm.ledger.find_access_token(told.access_token.reveal())
+        return located is not None and (located.is_accepted(now) or located.grant.ended is not None)
+
+    def _judge_lost(self, tenant: str) -> None:
+        row = self.cast.fleet.world.rows.get(tenant)
+        if row is None or row.grant.state is not GrantState.REAUTH_REQUIRED:
+            return
+        presented = refresh_token_of(row.grant)
+        located = self.cast.keeping.find(presented or "")
+        was_ended = located is not None and located.grant.ended in _BY_OTHERS
+        if not was_ended and tenant not in self.cast.laws.doubtful:
+            self.cast.story.break_law(NOTHING_LOST, f"{tenant} is lost, and every answer came")
+
+    def _judge_unstored(self, refresh_token: str) -> None:
+        """Judges a pair that lives and was never stored: something newer must have won."""
+        keeping, shown = self.cast.keeping, self.cast.laws.brought_by[refresh_token]
+        was_safe = refresh_token in keeping.escrowed or not keeping.may_be_lost(refresh_token)
+        if refresh_token in keeping.stored or not was_safe or not keeping.is_alive(refresh_token):
+            return
+        row = keeping.world.rows[shown.tenant].grant
+        mine, theirs = keeping.find(refresh_token), keeping.find(refresh_token_of(row) or "")
+        is_of_this_grant = mine and theirs and mine.grant is theirs.grant
+        if shown.number > row.consent_attempt and (shown.refresh_token is None or is_of_this_grant):
+            what = f"{keeping.name(refresh_token)} of {shown.process.name} was never stored"
+            self.cast.story.break_law(NOTHING_LOST, what)

@@ -1,0 +1,97 @@
+"""Who keeps a pair at a moment: PostgreSQL, an escrow, the hands of a living process, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from broker.domain.grant import Grant as Row
+from broker.domain.grant import TokenPair
+from broker.sandbox.grants import Located
+from simulation.process import Process
+from support.fake_lease import FakeRedis
+from support.fake_provider import FakeProvider
+from support.fake_world import FakeWorld
+
+
+def refresh_token_of(row: Row) -> str | None:
+    """Returns the refresh token in a row, in clear."""
+    if not isinstance(row.pair, TokenPair) or row.pair.refresh_token is None:
+        return None
+    return row.pair.refresh_token.reveal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """Looks everywhere. Pairs are told apart by their refresh tokens."""
+
+    world: FakeWorld
+    redis: FakeRedis
+    pleo: FakeProvider
+    processes: list[Process]
+    """All there ever were."""
+
+    stored: set[str] = field(default_factory=set)
+    """Refresh tokens that PostgreSQL had once."""
+
+    escrowed: set[str] = field(default_factory=set)
+    """Refresh tokens that Redis has acknowledged, and has not forgotten by itself."""
+
+    received: dict[str, list[Process]] = field(default_factory=dict)
+    """Whom Pleo's answers reached."""
+
+    def find(self, refresh_token: str) -> Located | None:
+        """Returns where a refresh token belongs at Pleo."""
+        return self.pleo.sandbox.server.realm.ledger.find_refresh_token(refresh_token)
+
+    def is_alive(self, refresh_token: str) -> bool:
+        """Whether Pleo would rotate it."""
+        located = self.find(refresh_token)
+        return located is not None and located.standing(self.pleo.sandbox.now()) == "current"
+
+    def name(self, refresh_token: str | None) -> str:
+        """Names it without showing it."""
+        located = self.find(refresh_token) if refresh_token else None
+        return f"pair {located.grant.number}.{located.generation}" if located else "no pair"
+
+    def keepers(self, refresh_token: str, *, is_protected: bool = False) -> list[str]:
+        """Returns who keeps it.
+
+        Whoever was paused or cut off lately may be late with it, and does not count; unless
+        `is_protected`: within its quarantine it may be as late as it likes.
+        """
+        receivers = self.received.get(refresh_token, [])
+        if not is_protected and any(each.was_paused_lately() for each in receivers):
+            return []  # it may have stored it a moment ago, or be about to
+        found = [*self._in_postgres(refresh_token), *self._in_escrow(refresh_token)]
+        return found + [
+            each.name
+            for each in self.processes
+            if not each.is_dead and refresh_token in each.hands.values()
+            if is_protected or not (each.was_paused_lately() or each.was_cut_lately())
+        ]
+
+    def _in_postgres(self, refresh_token: str) -> Iterator[str]:
+        for row in self.world.rows.values():
+            if refresh_token_of(row.grant) == refresh_token:
+                yield "PostgreSQL"
+        for record in self.world.imports.values():
+            kept = record.refresh_token
+            if kept is not None and kept.reveal() == refresh_token:
+                yield "the record of an import"
+
+    def _in_escrow(self, refresh_token: str) -> Iterator[str]:
+        for escrow in self.redis.escrows.values():
+            if escrow.issued.refresh_token.reveal() == refresh_token:
+                yield "an escrow"
+
+    def newer(self, located: Located) -> list[str]:
+        """Returns the refresh tokens that Pleo issued after one, under the same grant."""
+        return [pair.refresh_token for pair in located.grant.pairs[located.generation :]]
+
+    def may_be_lost(self, refresh_token: str) -> bool:
+        """Whether it was lost on its way to PostgreSQL by what no code can help."""
+        if refresh_token in self.stored or refresh_token in self.escrowed:
+            return False
+        receivers = self.received.get(refresh_token, [])
+        return all(each.is_dead or each.was_impaired for each in receivers)

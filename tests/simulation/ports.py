@@ -1,0 +1,250 @@
+"""The ports of one process: the fakes of `support`, and a way to them on which things go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+from broker.domain.answers import Rotated
+from broker.domain.authorization import Authorization, Outcome
+from broker.domain.errors import StoreUnavailable
+from broker.domain.escrow import Escrow
+from broker.domain.facts import LeaseOutcome
+from broker.domain.grant import Grant
+from broker.domain.imports import Import
+from broker.domain.requests import AuthorizationRequest, TokenRequest
+from broker.domain.secret import AccessToken, RefreshToken
+from broker.ports import (
+    Change,
+    ChangesPage,
+    GrantMoved,
+    Introspection,
+    ListQuery,
+    Presentation,
+    Resubscribed,
+    Snapshot,
+    WireWindow,
+)
+from simulation.laws import Laws
+from simulation.process import Process
+from support.fake_escrows import FakeEscrows
+from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_provider import FakeProvider
+from support.fake_store import FakeConsentStore, FakeGrantStore
+from support.fake_world import FakeWorld
+
+T = TypeVar("T")
+
+
+async def _ask(process: Process, method: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Asks PostgreSQL."""
+    await process.step(f"{method}<")
+    try:
+        process.weather.meet_postgres(process.slot, method, process.chance)
+        answer = await work()
+        await process.step(f"{method}>")
+        process.weather.hear_postgres(process.slot, process.chance)
+    except StoreUnavailable:
+        process.troubled()
+        if process.slot in process.weather.without_postgres:
+            process.note_cut()
+        raise
+    return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToGrants:
+    """Upholds `GrantStore`; every commit is judged."""
+
+    process: Process
+    inner: FakeGrantStore
+    world: FakeWorld
+    laws: Laws
+
+    async def read(self, tenant: str) -> Snapshot:
+        return await _ask(self.process, "read", lambda: self.inner.read(tenant))
+
+    async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
+        tenant = change.after.tenant
+
+        async def work() -> Snapshot | None:
+            row = self.world.rows.get(tenant)
+            written = await self.inner.apply(before, change)
+            if written is not None:
+                earlier = row.grant if row else Grant(tenant=tenant)
+                self.laws.committed(self.process, earlier, self.world.rows[tenant].grant)
+            return written
+
+        return await _ask(self.process, "apply", work)
+
+    async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
+        return await _ask(self.process, "list", lambda: self.inner.list_grants(query))
+
+    async def changes(self, cursor: int) -> ChangesPage:
+        return await _ask(self.process, "changes", lambda: self.inner.changes(cursor))
+
+    async def note_used(self, tenants: Sequence[str]) -> None:
+        await _ask(self.process, "note_used", lambda: self.inner.note_used(tenants))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToConsents:
+    """Upholds `ConsentStore`."""
+
+    process: Process
+    inner: FakeConsentStore
+
+    async def start(self, authorization: Authorization) -> None:
+        await _ask(self.process, "start", lambda: self.inner.start(authorization))
+
+    async def find(self, state_hash: bytes) -> tuple[Authorization, datetime] | None:
+        return await _ask(self.process, "find state", lambda: self.inner.find(state_hash))
+
+    async def spend(self, state_hash: bytes, outcome: Outcome) -> None:
+        await _ask(self.process, "spend", lambda: self.inner.spend(state_hash, outcome))
+
+    async def find_import(self, tenant: str, fingerprint: bytes) -> Import | None:
+        return await _ask(
+            self.process, "find import", lambda: self.inner.find_import(tenant, fingerprint)
+        )
+
+    async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
+        return await _ask(
+            self.process, "fingerprint", lambda: self.inner.fingerprint(refresh_token)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToEscrows:
+    """Upholds `Escrows`. Whoever reads one has the pair in hand."""
+
+    process: Process
+    inner: FakeEscrows
+    laws: Laws
+
+    def _is_heard(self) -> bool:
+        return self.process.weather.is_redis_heard(self.process.slot, self.process.chance)
+
+    async def put(self, escrow: Escrow) -> bool:
+        await self.process.step("put<")
+        is_put = self._is_heard() and await self.inner.put(escrow)
+        if is_put:
+            self.laws.keeping.escrowed.add(escrow.issued.refresh_token.reveal())
+        await self.process.step("put>")
+        return is_put and self._is_heard()
+
+    async def find(self, tenant: str) -> Sequence[Escrow] | None:
+        await self.process.step("find<")
+        return await self._read(await self.inner.find(tenant))
+
+    async def everything(self) -> Sequence[Escrow] | None:
+        await self.process.step("sweep<")
+        return await self._read(await self.inner.everything())
+
+    async def _read(self, found: Sequence[Escrow] | None) -> Sequence[Escrow] | None:
+        await self.process.step("find>")
+        if not self._is_heard():
+            return None
+        for escrow in found or ():
+            refresh_token = escrow.issued.refresh_token.reveal()
+            self.process.hands[(escrow.tenant, escrow.attempt.number)] = refresh_token
+        return found
+
+    async def drop(self, escrow: Escrow) -> None:
+        await self.process.step("drop<")
+        if self._is_heard():
+            await self.inner.drop(escrow)
+        await self.process.step("drop>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToLeases:
+    """Upholds `Leases`. Of a killed process nobody releases the lease."""
+
+    process: Process
+    inner: FakeLeases
+
+    @asynccontextmanager
+    async def hold(self, tenant: str) -> AsyncIterator[LeaseOutcome]:
+        await self.process.step("lease<")
+        if not self.process.weather.is_redis_heard(self.process.slot, self.process.chance):
+            yield LeaseOutcome.UNREACHABLE
+            return
+        lease = self.inner.hold(tenant)
+        self.process.abandoned.append(lease)
+        outcome = await lease.__aenter__()
+        try:
+            yield outcome
+        finally:
+            if not self.process.is_dead:
+                await lease.__aexit__(None, None, None)
+                self.process.abandoned.remove(lease)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToAnnouncements:
+    """Upholds `Announcements`."""
+
+    process: Process
+    inner: FakeAnnouncements
+
+    def _is_heard(self) -> bool:
+        return self.process.weather.is_redis_heard(self.process.slot, self.process.chance)
+
+    async def announce(self, moved: GrantMoved) -> None:
+        await self.process.step("announce<")
+        if self._is_heard():
+            await self.inner.announce(moved)
+
+    async def listen(self) -> AsyncGenerator[GrantMoved | Resubscribed, None]:
+        async for news in self.inner.listen():
+            await self.process.step("news>")
+            if self._is_heard():
+                yield news
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToPleo:
+    """Upholds `Provider`; every presentation is judged."""
+
+    process: Process
+    inner: FakeProvider
+    laws: Laws
+
+    def authorization_uri(self, request: AuthorizationRequest) -> str:
+        return self.inner.authorization_uri(request)
+
+    async def present(self, request: TokenRequest, window: WireWindow) -> Presentation:
+        await self.process.step("present<")
+        shown = self.laws.presenting(self.process, request, window)
+
+        def on_sending() -> None:
+            window.on_sending()
+            self.laws.presented(shown, *self.process.sending)
+            self.process.meet_traps("sent")
+
+        try:
+            presentation = await self.inner.present(request, replace(window, on_sending=on_sending))
+        except asyncio.CancelledError:
+            self.laws.given_up(shown)
+            raise
+        answer = presentation.answer
+        refresh_token = answer.refresh_token if isinstance(answer, Rotated) else None
+        self.laws.answered(shown, refresh_token.reveal() if refresh_token else None)
+        await self.process.step("present>")
+        return presentation
+
+    async def introspect(self, access_token: AccessToken) -> Introspection:
+        await self.process.step("introspect<")
+        told = await self.inner.introspect(access_token)
+        await self.process.step("introspect>")
+        return told
+
+    async def delete_installation(self, access_token: AccessToken) -> None:
+        await self.process.step("delete<")
+        await self.inner.delete_installation(access_token)
+        await self.process.step("delete>")

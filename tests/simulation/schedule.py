@@ -1,0 +1,143 @@
+"""One schedule: one seed, one world, one story."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from broker.domain.grant import TokenPair
+from broker.sandbox.faults import Chance, Delay, Dice
+from broker.sandbox.settings import Settings
+from simulation.cast import Cast
+from simulation.deeds import Deeds
+from simulation.ending import STUCK, Ending
+from simulation.people import People
+from simulation.plan import MAIN_SECONDS, dice, draw
+from simulation.story import Broken
+from support.consent_service import ACME, BLUE
+from support.fake_lease import FakeRedis
+from support.fake_provider import FakeProvider
+from support.fake_world import FakeRow, FakeWorld
+from support.grants import some_grant
+from support.service import Fleet, virtual_now
+from support.virtual_time import run_virtual
+
+COMPANIES: Final = {"acme": ACME, "blue": BLUE}
+
+PEOPLE: Final = frozenset({"get", "rejected", "consent", "revoke", "import", "disconnect"})
+
+_LATENCIES: Final = (
+    Chance(probability=0.5, steps=(Delay(seconds=0.1), Delay(seconds=0.1, when="after"))),
+    Chance(probability=0.2, steps=(Delay(seconds=1.0), Delay(seconds=0.5, when="after"))),
+    Chance(probability=0.1, steps=(Delay(seconds=2.5),)),
+)
+"""What Pleo takes for a token request where nothing is wrong; else no time at all."""
+
+LONGEST_SECONDS: Final = 4000.0
+"""Of a schedule: main part, twice the patience of the end, and what calls may take beside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a schedule went."""
+
+    seed: int
+    story: tuple[str, ...]
+    broken: Broken | None
+    presentations: int
+
+
+def run_schedule(seed: int) -> Outcome:
+    """Runs the schedule of a seed. The same seed gives the same story, line by line."""
+    return run_virtual(_run(seed))
+
+
+def first_broken(seeds: range) -> Outcome | None:
+    """Returns the first schedule of these in which a law is broken."""
+    outcomes = (run_schedule(seed) for seed in seeds)
+    return next((outcome for outcome in outcomes if outcome.broken is not None), None)
+
+
+async def _run(seed: int) -> Outcome:
+    plan = draw(seed)
+    settings = Settings(
+        mode=plan.mode,
+        second_consent=plan.second_consent,
+        access_token_lifetime=timedelta(seconds=plan.lifetime),
+    )
+    async with (
+        FakeProvider(settings, randomness=_randomness(dice(seed, "tokens"))) as pleo,
+        asyncio.TaskGroup() as tasks,
+    ):
+        world = FakeWorld(now=virtual_now)
+        fleet = Fleet(world=world, redis=FakeRedis(), pleo=pleo, tasks=tasks)
+        cast = Cast(seed, plan, fleet)
+        await _play(cast)
+    return Outcome(
+        seed=seed,
+        story=tuple(cast.story.lines),
+        broken=cast.story.broken,
+        presentations=pleo.sandbox.record.counts().presentations,
+    )
+
+
+def _randomness(chance: random.Random) -> Callable[[int], str]:
+    return lambda length: f"{chance.getrandbits(length * 4):0{length}x}"
+
+
+async def _play(cast: Cast) -> None:
+    plan = cast.plan
+    rules = f"{plan.mode}, a second consent {plan.second_consent}, tokens of {plan.lifetime} s"
+    cast.story.tell("-", rules)
+    for tenant in plan.tenants:
+        _connect(cast, tenant)
+    cast.fleet.pleo.sandbox.faults.throw(Dice(seed=cast.seed, chances=_LATENCIES))
+    deeds, people = Deeds(cast), People(cast=cast, companies=COMPANIES, left=set())
+    for slot in plan.slots:
+        deeds.start(slot)
+    script = cast.fleet.tasks.create_task(_script(cast, deeds, people), name="the script")
+    over = cast.fleet.tasks.create_task(cast.story.over.wait(), name="the first broken law")
+    await asyncio.wait({script, over}, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_SECONDS)
+    if not script.done() and not over.done():
+        cast.story.break_law(STUCK, "a call never ended")
+    script.cancel()
+    over.cancel()
+    for process in cast.processes:
+        process.kill()
+
+
+async def _script(cast: Cast, deeds: Deeds, people: People) -> None:
+    async with asyncio.TaskGroup() as crowd:
+        for act in cast.plan.acts:
+            await asyncio.sleep(max(0.0, act.at - asyncio.get_running_loop().time()))
+            if act.what in PEOPLE:
+                crowd.create_task(people.act(act), name=act.what)
+            else:
+                deeds.do(act)
+        await asyncio.sleep(max(0.0, MAIN_SECONDS - asyncio.get_running_loop().time()))
+        deeds.end_all()
+        await Ending(cast=cast, people=people).judge()
+
+
+def _connect(cast: Cast, tenant: str) -> None:
+    """Puts a grant into the world whose token lives, and is to be renewed."""
+    made = cast.fleet.pleo.connect(COMPANIES[tenant])
+    grant = some_grant(tenant=tenant, subject=COMPANIES[tenant])
+    now = virtual_now()
+    pair = TokenPair(
+        access_token=made.access_token,
+        refresh_token=made.refresh_token,
+        generation=grant.generation,
+    )
+    grant = replace(
+        grant, pair=pair, renew_at=now, expires_at=now + timedelta(seconds=cast.plan.lifetime)
+    )
+    world = cast.fleet.world
+    world.rows[tenant] = FakeRow(
+        grant=grant, version=1, changed=world.begin(), exclusive_subject=None
+    )
+    cast.laws.begin(grant)
