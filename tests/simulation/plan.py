@@ -19,8 +19,8 @@ MAIN_SECONDS: Final = 150.0
 
 What = Literal[
     "get", "rejected", "consent", "revoke", "import", "disconnect",
-    "kill", "pause", "stop", "cut", "cut redis", "postgres", "read only", "flaky", "unheard", "slow",
-    "redis", "mute redis", "flaky redis", "flush", "news", "pleo", "unreachable",
+    "kill", "pause", "stop", "cut", "cut redis", "postgres", "read only", "flaky", "unheard",
+    "slow", "redis", "mute redis", "flaky redis", "flush", "news", "pleo", "unreachable",
 ]  # fmt: skip
 
 _CALLS: Final[tuple[What, ...]] = ("consent", "revoke", "import", "disconnect", "rejected")

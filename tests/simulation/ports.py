@@ -107,10 +107,8 @@ class WayToConsents:
     async def spend(self, state_hash: bytes, outcome: Outcome) -> None:
         await _ask(self.process, "spend", lambda: self.inner.spend(state_hash, outcome))
 
-    async def find_import(self, tenant: str, fingerprint: bytes) -> Import | None:
-        return await _ask(
-            self.process, "find import", lambda: self.inner.find_import(tenant, fingerprint)
-        )
+    async def find_import(self, fingerprint: bytes) -> Import | None:
+        return await _ask(self.process, "find import", lambda: self.inner.find_import(fingerprint))
 
     async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
         return await _ask(

@@ -2,7 +2,7 @@
 
 A killed process does nothing any more, whatever its code does when it is cancelled: its ports are
 dead, its memory is dropped with it, and what it had on the wire goes on at Pleo without it. A
-paused one stands still at its ports; timers that ran out meanwhile find the time gone when it goes on.
+paused one stands still at its ports; timers that ran out meanwhile find the time gone.
 """
 
 from __future__ import annotations
