@@ -275,18 +275,18 @@ def a_callers_end_is_the_refreshs_end() -> AbstractContextManager[None]:
 
 
 BASIC: Final[dict[Mutant, int]] = {
-    claim_ignores_a_live_attempt: 60,
-    exchange_waits_for_nobody: 90,
     doubt_is_forgotten: 30,
-    unknown_clears_the_attempt: 60,
     unknown_sets_reauth_required: 40,
     pair_is_dropped_when_postgresql_refuses: 30,
     lost_acknowledgement_is_a_commit: 30,
-    a_callers_end_is_the_refreshs_end: 60,
 }
 """Those that are found soon, and within how many seeds."""
 
 RARE: Final[dict[Mutant, int]] = {
+    claim_ignores_a_live_attempt: 60,
+    exchange_waits_for_nobody: 90,
+    unknown_clears_the_attempt: 60,
+    a_callers_end_is_the_refreshs_end: 60,
     there_is_no_quarantine: 150,
     escrows_are_never_looked_for: 200,
     success_needs_its_own_live_attempt: 150,

@@ -6,7 +6,7 @@ import pytest
 
 from simulation.schedule import first_broken, run_schedule
 
-SEEDS_AT_ONCE = 50
+SEEDS_AT_ONCE = 10
 """About two seconds."""
 
 
