@@ -303,5 +303,5 @@ RARE: Final[dict[Mutant, int]] = {
     there_is_one_escrow_for_each_tenant: 5000,
     revocation_takes_no_number: 5000,
 }
-"""Those that need more of a coincidence. The nine with 5000 were not found in the first 150 seeds:
-their schedules are too rare here, or the law that they break shows too late."""
+"""Those that need more of a coincidence, and how far they are looked for. 5000 is no promise: they
+were not found in the first 150 seeds, and nobody has measured where they are."""

@@ -134,3 +134,14 @@ def test_a_digest_is_of_the_bytes_and_of_text_as_utf_8() -> None:
 
 def test_text_that_is_no_unicode_has_a_digest_all_the_same() -> None:
     assert sha256("\ud800") != sha256("?")
+
+
+@pytest.mark.parametrize("outcome", ImportOutcome)
+def test_a_token_that_another_tenant_brought_is_not_presented_again(outcome: ImportOutcome) -> None:
+    theirs = Import(
+        tenant="other", fingerprint=b"brought", refresh_token=None, outcome=outcome, error="x"
+    )
+
+    step = decide_import(theirs, some_grant(tenant="acme"), may_replace=True)
+
+    assert step == Rejected(error=ALREADY_PRESENTED)

@@ -8,7 +8,12 @@ from datetime import timedelta
 import pytest
 
 from broker.domain.decision import Why
-from broker.domain.errors import RefreshOutcomeUnknown, StoreUnavailable
+from broker.domain.errors import (
+    KeyUnavailable,
+    RefreshOutcomeUnknown,
+    StoreUnavailable,
+    SubjectAlreadyConnected,
+)
 from broker.domain.escrow import Escrow
 from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten
 from broker.domain.grant import AttemptPhase, Doubt, FailureKind, GrantState, TokenPair
@@ -220,6 +225,44 @@ async def test_what_was_read_is_held_though_redis_forgets_it() -> None:
 
         assert is_pleos_newest(ours)
         assert len(two.adoption) == 0
+
+
+@in_virtual_time
+async def test_an_escrow_that_cannot_be_sealed_here_keeps_none_of_the_others_waiting() -> None:
+    async with fleet() as ours:
+        one = ours.replica()
+        ours.put(some_grant())
+        ours.put(some_grant(tenant="other", subject=None))
+        some_escrow(ours)
+        ours.redis.escrows["other", 13] = replace(some_escrow(ours), tenant="other")
+
+        async def refuse_acme(call: Call) -> None:
+            if call.method == "apply" and call.tenant == "acme":
+                raise KeyUnavailable("the test lets sealing fail")
+
+        ours.world.on_arrival = refuse_acme
+        await one.adoption.sweep()
+
+        assert (ours.grant("acme").generation, ours.grant("other").generation) == (7, 8)
+        assert len(one.adoption) == 1
+
+
+@in_virtual_time
+async def test_a_consent_whose_company_is_another_tenants_by_now_is_not_adopted() -> None:
+    async with fleet() as ours:
+        one = ours.replica()
+        ours.put(some_grant())
+
+        async def belongs_to_another(call: Call) -> None:
+            if call.method == "apply":
+                raise SubjectAlreadyConnected(tenant="acme", subject="urn:pleo:company:1")
+
+        some_escrow(ours)
+        ours.world.on_arrival = belongs_to_another
+        await one.adoption.sweep()
+
+        assert ours.grant().generation == 7
+        assert ours.redis.escrows == {}
 
 
 @in_virtual_time

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-import pytest
-
 from broker.domain.errors import BrokerError, RefreshTokenRejected, StoreUnavailable
-from broker.domain.facts import AttemptAnswered, AttemptSending
+from broker.domain.facts import AttemptSending
 from broker.domain.grant import Grant, GrantState
-from broker.sandbox.faults import Delay
+from broker.service.settle import Claimed
 from support.consent_service import desk
 from support.fake_world import Call
-from support.grants import THE_NOW
-from support.service import Fleet, Replica, fleet, seconds_gone
+from support.grants import THE_NOW, some_attempt
+from support.service import TIMES, Fleet, Replica, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 
@@ -37,27 +36,21 @@ async def rewound(one: Replica) -> None:
 @in_virtual_time
 async def test_a_quarantine_counts_no_time_in_which_nothing_can_be_stored() -> None:
     async with fleet() as ours:
-        ours.connect_expired()
-        ours.redis.is_reachable = False
-        one, two = ours.replica("one"), ours.replica("two")
+        ours.connect_expired(
+            attempt=some_attempt(number=12, attempt_id="dead", deadline=THE_NOW), last_attempt=12
+        )
+        one = ours.replica()
+        claimed = await one.claims.claim_refresh(await one.rows.read("acme"))
+        assert isinstance(claimed, Claimed)
 
         async def read_only(call: Call) -> None:
-            # The claim of the second falls between two tries of the first to store its pair.
-            is_rotated = bool(one.told.of(AttemptAnswered))
-            is_writable = 31.3 < seconds_gone() < 31.9 or seconds_gone() > 51.39
-            if call.method == "apply" and is_rotated and not is_writable:
+            if call.method == "apply" and seconds_gone() < 19.9:
                 raise StoreUnavailable("read only")
 
         ours.world.on_arrival = read_only
-        first = one.call()
-        await pass_time(31.4)
-        second = two.call()
-        await pass_time(120)
+        await one.claims.armed(claimed)
 
-        assert ours.counts().presentations_of_superseded == 0
-        assert ours.grant().generation == 8
-        await first
-        await second
+        assert seconds_gone() >= 19 + TIMES.quarantine.total_seconds()
 
 
 @in_virtual_time
@@ -118,19 +111,40 @@ async def test_a_claim_that_lost_a_conflict_is_not_made_while_stopping() -> None
         assert isinstance(await call, BrokerError)
 
 
-@pytest.mark.parametrize("at_once", [False, True])
 @in_virtual_time
-async def test_a_token_that_two_tenants_bring_is_presented_for_one(at_once: bool) -> None:  # noqa: FBT001 - of the table
+async def test_a_token_that_two_tenants_bring_is_presented_for_the_first() -> None:
     async with fleet() as ours:
         brought = ours.pleo.connect()
-        ours.pleo.sandbox.faults.add(Delay(seconds=1))
         one, two = desk(ours), desk(ours, "two")
-        first = one.call(one.bring(brought.refresh_token))
-        if not at_once:
-            await first
-        second = two.call(two.bring(brought.refresh_token, tenant="other"))
 
-        made = [await first, await second]
+        await one.bring(brought.refresh_token)
+        error = await two.call(two.bring(brought.refresh_token, tenant="other"))
+
+        assert isinstance(error, RefreshTokenRejected)
+        assert ours.counts().presentations == 1
+
+
+@in_virtual_time
+async def test_of_two_tenants_that_bring_one_token_at_once_one_claims() -> None:
+    async with fleet() as ours:
+        brought = ours.pleo.connect()
+        one, two = desk(ours), desk(ours, "two")
+        both_write, waiting = asyncio.Event(), set[str]()
+
+        async def meet(call: Call) -> None:
+            # Each has found no record of the token by now.
+            if call.method == "apply":
+                waiting.add(call.tenant)
+                if len(waiting) > 1:
+                    both_write.set()
+                await both_write.wait()
+
+        ours.world.on_arrival = meet
+        calls = [
+            one.call(one.bring(brought.refresh_token)),
+            two.call(two.bring(brought.refresh_token, tenant="other")),
+        ]
+        made = [await each for each in calls]
 
         assert sum(isinstance(each, Grant) for each in made) == 1
         assert sum(isinstance(each, RefreshTokenRejected) for each in made) == 1
