@@ -94,6 +94,7 @@ def revoke(grant: Grant, *, keeps_pair: bool = False, now: datetime) -> Decision
             expires_at=grant.expires_at if keeps_pair else None,
             renew_at=None,
             reauth=None,
+            quarantined_until=None,
             failures=FailureRecord(),
             revoked_at=now,
         )

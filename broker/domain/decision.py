@@ -1,6 +1,6 @@
 """What a write answers: the row as it shall be, or why it may not change; and which changes exist.
 
-Laws of the writes (`refresh_writes.py`, `consent_writes.py`):
+Laws of the writes (`refresh_writes.py`, `consent_writes.py`, `guard_writes.py`):
 
 1. Whatever changes a grant is one of those functions. The store applies what they return by
    compare-and-set on the row's version, so that a decision and its write are one step: where the
@@ -31,6 +31,10 @@ class Write(Enum):
     CLAIM_REFRESH = "claim a refresh"
     STORE_ROTATED = "store a rotated pair"
     REFUSE = "refused"
+    HOLD = "refused, and the fleet guard holds"
+    HOLD_BACK = "hold what was refused shortly before"
+    CONFIRM = "the guard's refusals are believed"
+    DISCARD = "the guard's refusals are not believed"
     STORE_CONSENTED = "store an exchanged or imported pair"
     REVOKE = "revoke"
 
@@ -46,6 +50,11 @@ TRANSITIONS: Final[Mapping[Write, Mapping[GrantState, GrantState]]] = MappingPro
         # A late success proves that the grant lives, whatever was concluded meanwhile (law 4).
         Write.STORE_ROTATED: {_ACTIVE: _ACTIVE, _HELD: _ACTIVE, _REAUTH: _ACTIVE},
         Write.REFUSE: {_ACTIVE: _REAUTH},
+        Write.HOLD: {_ACTIVE: _HELD},
+        Write.HOLD_BACK: {_REAUTH: _HELD},
+        Write.CONFIRM: {_HELD: _REAUTH},
+        # Also what a confirmation gave up, while its tokens are still sealed.
+        Write.DISCARD: {_HELD: _ACTIVE, _REAUTH: _ACTIVE},
         # A new consent beats everything that came before it (law 4).
         Write.STORE_CONSENTED: dict.fromkeys(GrantState, _ACTIVE),
         Write.REVOKE: {_ACTIVE: _REVOKED, _HELD: _REVOKED, _REAUTH: _REVOKED},
@@ -63,6 +72,7 @@ class Why(StrEnum):
     NOT_OWN = "the attempt on the row is another one"
     OVERDUE = "the attempt's deadline has passed"
     WRONG_PHASE = "the attempt is in another phase"
+    TOO_EARLY = "somebody may still store a pair, or the time has not come"
     NO_TOKEN = "there is no refresh token that could be presented"  # noqa: S105 - prose
     ALREADY = "this write is in the row already"
 

@@ -233,6 +233,11 @@ class Grant:
     """Keyed fingerprint of the refresh token this grant was imported with."""
 
     reauth: Reauth | None = None
+    """Of a HELD grant: what it will be told unless the guard's hold is discarded."""
+
+    quarantined_until: datetime | None = None
+    """The fleet guard gave this grant up; until then its sealed pair can be taken back."""
+
     failures: FailureRecord = field(default_factory=FailureRecord)
     rejection: RejectionRecord = field(default_factory=RejectionRecord)
     refreshed_at: datetime | None = None

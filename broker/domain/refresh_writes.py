@@ -144,26 +144,30 @@ def with_issue(grant: Grant, issued: Issue, *, generation: int, now: datetime) -
         scopes_source=issued.scopes_source if told else grant.scopes_source,
         subject=issued.subject or grant.subject,
         reauth=None,
+        quarantined_until=None,
         failures=FailureRecord(),
         refreshed_at=now,
         revoked_at=None,
     )
 
 
-def refuse(grant: Grant, mine: Attempt, *, provider_error: str, now: datetime) -> Decision:
-    """Believes Pleo that the grant is dead (law 5).
+def refuse(
+    grant: Grant, mine: Attempt, *, provider_error: str, is_held: bool = False, now: datetime
+) -> Decision:
+    """Believes Pleo that the grant is dead (law 5), or holds it where the fleet guard doubts it.
 
     Allowed when ACTIVE, the generation is the attempt's base, and the attempt is own and armed.
     Fenced by the generation alone or the attempt alone it kills living grants. Where it is not
-    allowed, an own attempt is let go.
+    allowed, an own attempt is let go. The doubt stays: the pair that it is about may still come.
     """
-    if not _may_refuse(grant, mine):
+    state = next_state(Write.HOLD if is_held else Write.REFUSE, grant)
+    if state is None or not _may_refuse(grant, mine):
         return let_go(grant, mine)
     cause = ReauthCause.ROTATION_LOST if grant.doubt else ReauthCause.EXPIRED_OR_REVOKED
     return Changed(
         after=replace(
             grant,
-            state=GrantState.REAUTH_REQUIRED,
+            state=state,
             reauth=Reauth(cause=cause, since=now, provider_error=provider_error),
             attempt=None,
             failures=FailureRecord(),
@@ -173,8 +177,7 @@ def refuse(grant: Grant, mine: Attempt, *, provider_error: str, now: datetime) -
 
 def _may_refuse(grant: Grant, mine: Attempt) -> bool:
     return (
-        next_state(Write.REFUSE, grant) is not None
-        and grant.generation == mine.base_generation
+        grant.generation == mine.base_generation
         and grant.attempt is not None
         and grant.attempt.number == mine.number
         and grant.attempt.phase is AttemptPhase.ARMED

@@ -58,6 +58,7 @@ class GrantChanges(TypedDict, total=False):
     subject: str | None
     import_fingerprint: bytes | None
     reauth: Reauth | None
+    quarantined_until: datetime | None
     failures: FailureRecord
     rejection: RejectionRecord
     refreshed_at: datetime | None

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from broker.domain.consent_writes import claim_consent, destroy_pair, revoke, store_consented
 from broker.domain.decision import TRANSITIONS, Changed, Decision, Unchanged, Why, Write
 from broker.domain.grant import AttemptKind, AttemptPhase, Doubt, FailureRecord, Grant, GrantState
+from broker.domain.guard import Guard, hold
+from broker.domain.guard_writes import confirm, discard, hold_back
 from broker.domain.refresh_writes import (
     arm,
     call_unknown,
@@ -23,6 +27,7 @@ from broker.domain.refresh_writes import (
     store_rotated,
 )
 from support.grants import (
+    A_TICK,
     THE_NOW,
     changed,
     some_attempt,
@@ -30,6 +35,7 @@ from support.grants import (
     some_grant,
     some_grant_under,
     some_issue,
+    some_reauth,
 )
 
 UNCONNECTED = GrantState.UNCONNECTED
@@ -42,6 +48,10 @@ LEGAL: dict[Write, dict[GrantState, GrantState]] = {
     Write.CLAIM_REFRESH: {ACTIVE: ACTIVE},
     Write.STORE_ROTATED: {ACTIVE: ACTIVE, HELD: ACTIVE, REAUTH: ACTIVE},
     Write.REFUSE: {ACTIVE: REAUTH},
+    Write.HOLD: {ACTIVE: HELD},
+    Write.HOLD_BACK: {REAUTH: HELD},
+    Write.CONFIRM: {HELD: REAUTH},
+    Write.DISCARD: {HELD: ACTIVE, REAUTH: ACTIVE},
     Write.STORE_CONSENTED: {
         UNCONNECTED: ACTIVE,
         ACTIVE: ACTIVE,
@@ -78,14 +88,41 @@ def _revoke(state: GrantState) -> Decision:
     return revoke(some_grant(state=state), now=THE_NOW)
 
 
+def _hold(state: GrantState) -> Decision:
+    grant = some_grant_under(MINE, state=state)
+    return refuse(grant, MINE, provider_error="invalid_grant", is_held=True, now=THE_NOW)
+
+
+def _hold_back(state: GrantState) -> Decision:
+    return hold_back(_refused(state), hold(Guard(), now=THE_NOW, hold_for=timedelta(hours=4)))
+
+
+def _confirm(state: GrantState) -> Decision:
+    no_time = timedelta(0)
+    return confirm(_refused(state), generation=7, quarantine=no_time, keep_for=no_time, now=THE_NOW)
+
+
+def _discard(state: GrantState) -> Decision:
+    return discard(replace(_refused(state), quarantined_until=THE_NOW + A_TICK), now=THE_NOW)
+
+
+def _refused(state: GrantState) -> Grant:
+    return some_grant(state=state, reauth=some_reauth())
+
+
 WRITES: Mapping[Write, Callable[[GrantState], Decision]] = {
     Write.CLAIM_REFRESH: _claim,
     Write.STORE_ROTATED: _store,
     Write.REFUSE: _refuse,
+    Write.HOLD: _hold,
+    Write.HOLD_BACK: _hold_back,
+    Write.CONFIRM: _confirm,
+    Write.DISCARD: _discard,
     Write.STORE_CONSENTED: _consent,
     Write.REVOKE: _revoke,
 }
 
+REFUSALS = (Write.REFUSE, Write.HOLD)
 PAIRS = list(itertools.product(Write, GrantState))
 LEGAL_PAIRS = [(write, state) for write, state in PAIRS if state in LEGAL[write]]
 ILLEGAL_PAIRS = [(write, state) for write, state in PAIRS if state not in LEGAL[write]]
@@ -101,7 +138,7 @@ def test_a_legal_write_leads_where_the_table_says(write: Write, state: GrantStat
 
 
 @pytest.mark.parametrize(
-    ("write", "state"), [pair for pair in ILLEGAL_PAIRS if pair[0] is not Write.REFUSE]
+    ("write", "state"), [pair for pair in ILLEGAL_PAIRS if pair[0] not in REFUSALS]
 )
 def test_an_illegal_write_changes_nothing(write: Write, state: GrantState) -> None:
     expected = Why.ALREADY if (write, state) == (Write.REVOKE, REVOKED) else Why.STATE
@@ -110,12 +147,12 @@ def test_an_illegal_write_changes_nothing(write: Write, state: GrantState) -> No
 
 
 @pytest.mark.parametrize(
-    "state", [state for write, state in ILLEGAL_PAIRS if write is Write.REFUSE]
+    ("write", "state"), [pair for pair in ILLEGAL_PAIRS if pair[0] in REFUSALS]
 )
-def test_an_illegal_refusal_lets_go_of_the_attempt_and_nothing_else(state: GrantState) -> None:
-    assert WRITES[Write.REFUSE](state) == Changed(
-        after=some_grant(state=state, last_attempt=MINE.number)
-    )
+def test_an_illegal_refusal_lets_go_of_the_attempt_and_nothing_else(
+    write: Write, state: GrantState
+) -> None:
+    assert WRITES[write](state) == Changed(after=some_grant(state=state, last_attempt=MINE.number))
 
 
 @pytest.mark.parametrize("state", GrantState)
