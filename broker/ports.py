@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Protocol, TypeAlias
 
 from broker.domain.answers import Answer
 from broker.domain.authorization import Authorization, Outcome
 from broker.domain.escrow import Escrow
+from broker.domain.evidence import Evidence
 from broker.domain.facts import Fact, LeaseOutcome
+from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant, GrantState
-from broker.domain.history import AttemptRecord, GrantEvent
+from broker.domain.history import AttemptOutcome, AttemptRecord, GrantEvent
 from broker.domain.imports import Import
 from broker.domain.requests import AuthorizationRequest, TokenRequest
 from broker.domain.secret import AccessToken, RefreshToken
@@ -161,6 +164,57 @@ class GrantStore(Protocol):
 
     async def note_used(self, tenants: Sequence[str]) -> None:
         """Records that tokens were asked for. Changes no version. Safe to retry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSnapshot:
+    """The fleet's row as it was at a moment."""
+
+    state: FleetState
+    version: int
+    read_at: datetime
+    """PostgreSQL's time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredRefresh:
+    """A refresh that was answered, settled or not yet: what the evidence has to count too."""
+
+    tenant: str
+    number: int
+    outcome: AttemptOutcome
+    error: str
+
+
+class Guarded(Enum):
+    """Which refused grants."""
+
+    HELD = "held by the guard"
+    BELIEVED = "REAUTH_REQUIRED, in no quarantine, the pair still there"
+    GIVEN_UP = "REAUTH_REQUIRED, in quarantine"
+    DEAD = "REAUTH_REQUIRED, the pair still there, quarantine or the guard's window passed"
+
+
+class FleetStore(Protocol):
+    """What the replicas share beside the grants. Raises `StoreUnavailable`, and nothing else."""
+
+    async def read(self) -> FleetSnapshot:
+        """Reads the row. Safe to cancel and to retry."""
+
+    async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
+        """Writes the row if it still has `before.version`; else returns None.
+
+        Where the acknowledgement is lost, read again to know.
+        """
+
+    async def beat(self, replica: str, build: str) -> int:
+        """Gives a sign of life; returns how many replicas are alive, this one included."""
+
+    async def weigh(self, answered: AnsweredRefresh) -> Evidence:
+        """Counts what the history says, and this attempt, once. Safe to cancel and to retry."""
+
+    async def tenants(self, which: Guarded, *, limit: int) -> Sequence[str]:
+        """Returns tenants of refused grants, the longest refused first."""
 
 
 class ConsentStore(Protocol):

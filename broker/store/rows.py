@@ -57,6 +57,7 @@ COLUMN_TYPES: Final[Mapping[str, str]] = {
     "reauth_cause": "text",
     "reauth_since": "timestamptz",
     "reauth_error": "text",
+    "quarantined_until": "timestamptz",
     "failure_kind": "text",
     "failure_code": "text",
     "failure_count": "integer",
@@ -80,9 +81,9 @@ PLAIN_COLUMNS: Final = (
     "attempt_number, attempt_id, attempt_kind, attempt_base, attempt_deadline, attempt_phase, "
     "attempt_started_at, attempt_replica, doubt, lifetime, expires_at, renew_at, scopes, "
     "scopes_source, subject, import_fingerprint, reauth_cause, reauth_since, reauth_error, "
-    "failure_kind, failure_code, failure_count, failure_next_try_at, rejection_generation, "
-    "rejection_rotated_at, rejection_interval, refreshed_at, last_used_at, revoked_at, "
-    "created_at, updated_at"
+    "quarantined_until, failure_kind, failure_code, failure_count, failure_next_try_at, "
+    "rejection_generation, rejection_rotated_at, rejection_interval, refreshed_at, last_used_at, "
+    "revoked_at, created_at, updated_at"
 )
 """Everything that `grant_of` reads."""
 
@@ -130,6 +131,7 @@ def _values_of_troubles(grant: Grant) -> dict[str, object]:
         "reauth_cause": reauth and reauth.cause.value,
         "reauth_since": reauth and reauth.since,
         "reauth_error": reauth and reauth.provider_error,
+        "quarantined_until": grant.quarantined_until,
         "failure_kind": failures.kind.value,
         "failure_code": failures.code,
         "failure_count": failures.count,
@@ -161,6 +163,7 @@ def grant_of(row: asyncpg.Record, pair: TokenPair | UnreadablePair | None) -> Gr
         subject=row["subject"],
         import_fingerprint=row["import_fingerprint"],
         reauth=_reauth_of(row),
+        quarantined_until=row["quarantined_until"],
         failures=_failures_of(row),
         rejection=_rejection_of(row),
         refreshed_at=row["refreshed_at"],

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from broker.domain.authorization import Authorization
 from broker.domain.errors import KeyUnavailable, StoreUnavailable
+from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant
 from broker.domain.history import AttemptRecord, GrantEvent
 from broker.domain.imports import Import
@@ -51,6 +52,8 @@ class Saved:
     rows: Mapping[str, FakeRow]
     authorizations: Mapping[bytes, Authorization]
     imports: Mapping[tuple[str, bytes], Import]
+    fleet: FleetState
+    fleet_version: int
     transaction: int
 
 
@@ -68,6 +71,11 @@ class FakeWorld:
     imports: dict[tuple[str, bytes], Import] = field(default_factory=dict)
     attempts: list[AttemptRecord] = field(default_factory=list)
     events: list[GrantEvent] = field(default_factory=list)
+    fleet: FleetState = field(default_factory=FleetState)
+    fleet_version: int = 1
+    replicas: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    """Each one's build, and when it last gave a sign of life."""
+
     transaction: int = 1
     """Number of the next transaction."""
 
@@ -126,6 +134,8 @@ class FakeWorld:
             rows=dict(self.rows),
             authorizations=dict(self.authorizations),
             imports=dict(self.imports),
+            fleet=self.fleet,
+            fleet_version=self.fleet_version,
             transaction=self.transaction,
         )
 
@@ -134,4 +144,5 @@ class FakeWorld:
         self.rows = dict(saved.rows)
         self.authorizations = dict(saved.authorizations)
         self.imports = dict(saved.imports)
+        self.fleet, self.fleet_version = saved.fleet, saved.fleet_version
         self.transaction = saved.transaction

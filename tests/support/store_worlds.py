@@ -16,12 +16,14 @@ from broker.domain.authorization import Authorization
 from broker.domain.errors import KeyUnavailable
 from broker.domain.grant import Grant
 from broker.domain.secret import CodeVerifier, Secret
-from broker.ports import Beside, Change, ConsentStore, GrantStore, Snapshot
+from broker.ports import Beside, Change, ConsentStore, FleetStore, GrantStore, Snapshot
 from broker.store.consents import PostgresConsents
+from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import Home, settle_home
 from broker.store.pool import Pool, PoolSettings, open_pool
 from broker.store.sealing import Keyring, Keyset, generate_keyset
+from support.fake_fleet import FakeFleetStore
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import FakeWorld
 from support.grants import THE_NOW, some_grant
@@ -47,6 +49,12 @@ class StoreWorld(Protocol):
 
     def consents(self) -> ConsentStore:
         """Makes one more store of consents."""
+
+    def fleet(self) -> FleetStore:
+        """Makes one more store of what the replicas share."""
+
+    async def silence(self, replica: str, *, since: timedelta) -> None:
+        """Lets a replica's last sign of life be that long ago."""
 
     async def spoil(self, tenant: str, *, is_key_missing: bool) -> None:
         """Makes the pair of a tenant unreadable."""
@@ -77,6 +85,13 @@ class FakeStoreWorld:
 
     def consents(self) -> ConsentStore:
         return FakeConsentStore(self._world)
+
+    def fleet(self) -> FleetStore:
+        return FakeFleetStore(self._world)
+
+    async def silence(self, replica: str, *, since: timedelta) -> None:
+        build, _ = self._world.replicas[replica]
+        self._world.replicas[replica] = (build, self._world.now() - since)
 
     async def spoil(self, tenant: str, *, is_key_missing: bool) -> None:
         self._world.unreadable[tenant] = is_key_missing
@@ -129,6 +144,16 @@ class PostgresStoreWorld:
 
     def consents(self) -> PostgresConsents:
         return PostgresConsents(self.pool, self.keyring)
+
+    def fleet(self) -> PostgresFleet:
+        return PostgresFleet(self.pool)
+
+    async def silence(self, replica: str, *, since: timedelta) -> None:
+        await self.pool.fetch(
+            "UPDATE replicas SET seen_at = clock_timestamp() - $2::interval WHERE name = $1",
+            replica,
+            since,
+        )
 
     async def spoil(self, tenant: str, *, is_key_missing: bool) -> None:
         change = (

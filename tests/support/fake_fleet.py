@@ -1,0 +1,128 @@
+"""A fake of `FleetStore`. It passes the conformance suite of the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from broker.domain.breaker import RATE_LIMITED
+from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW, Evidence
+from broker.domain.fleet import FleetState
+from broker.domain.grant import AttemptKind, Grant, GrantState
+from broker.domain.history import AttemptOutcome, AttemptRecord
+from broker.ports import AnsweredRefresh, FleetSnapshot, Guarded
+from broker.store.fleet import ALIVE_FOR
+from support.fake_world import FakeWorld
+
+_DEFINITE: Final = frozenset({AttemptOutcome.REFUSED, AttemptOutcome.ROTATED, AttemptOutcome.STALE})
+
+_PICKS: Final[Mapping[Guarded, Callable[[Grant, datetime], bool]]] = {
+    Guarded.HELD: lambda grant, _: grant.state is GrantState.HELD,
+    Guarded.BELIEVED: lambda grant, _: _is_kept(grant) and grant.quarantined_until is None,
+    Guarded.GIVEN_UP: lambda grant, now: (
+        _is_kept(grant) and grant.quarantined_until is not None and grant.quarantined_until > now
+    ),
+    Guarded.DEAD: lambda grant, now: (
+        _is_kept(grant)
+        and grant.reauth is not None
+        and (grant.quarantined_until or grant.reauth.since + GUARD_WINDOW) <= now
+    ),
+}
+
+
+class FakeFleetStore:
+    """Upholds `FleetStore`."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        self._world = world
+
+    async def read(self) -> FleetSnapshot:
+        await self._world.arrive("read fleet")
+        seen = self._snapshot()
+        await self._world.depart("read fleet")
+        return seen
+
+    async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
+        await self._world.arrive("apply fleet")
+        written = None
+        if before.version == self._world.fleet_version:
+            self._world.fleet = after
+            self._world.fleet_version += 1
+            written = self._snapshot()
+        await self._world.depart("apply fleet")
+        return written
+
+    async def beat(self, replica: str, build: str) -> int:
+        await self._world.arrive("beat")
+        now = self._world.now()
+        self._world.replicas[replica] = (build, now)
+        alive = sum(now - seen < ALIVE_FOR for _, seen in self._world.replicas.values())
+        await self._world.depart("beat")
+        return alive
+
+    async def weigh(self, answered: AnsweredRefresh) -> Evidence:
+        await self._world.arrive("weigh", answered.tenant)
+        evidence = self._weighed(answered, self._world.now())
+        await self._world.depart("weigh", answered.tenant)
+        return evidence
+
+    async def tenants(self, which: Guarded, *, limit: int) -> Sequence[str]:
+        await self._world.arrive("tenants")
+        now = self._world.now()
+        picked = [row.grant for row in self._world.rows.values() if _PICKS[which](row.grant, now)]
+        await self._world.depart("tenants")
+        return [grant.tenant for grant in sorted(picked, key=_refused_at)][:limit]
+
+    def _snapshot(self) -> FleetSnapshot:
+        world = self._world
+        return FleetSnapshot(state=world.fleet, version=world.fleet_version, read_at=world.now())
+
+    def _weighed(self, answered: AnsweredRefresh, now: datetime) -> Evidence:
+        counted_from = self._world.fleet.guard.counted_from
+        others = [
+            line
+            for line in self._world.attempts
+            if line.attempt.kind is AttemptKind.REFRESH
+            and (line.tenant, line.attempt.number) != (answered.tenant, answered.number)
+        ]
+        recent = [
+            line
+            for line in others
+            if line.ended_at > now - GUARD_WINDOW
+            and (counted_from is None or line.ended_at > counted_from)
+        ]
+        new = [line for line in others if line.ended_at > now - BREAKER_WINDOW]
+        outcome = answered.outcome
+        return Evidence(
+            at=now,
+            refused_grants=len(_tenants(recent, answered, AttemptOutcome.REFUSED))
+            + (outcome is AttemptOutcome.REFUSED),
+            answered=sum(line.outcome in _DEFINITE for line in recent) + (outcome in _DEFINITE),
+            unknown_grants=len(_tenants(new, answered, AttemptOutcome.UNKNOWN))
+            + (outcome is AttemptOutcome.UNKNOWN),
+            limited_grants=len(
+                {each.tenant for each in new if each.error == RATE_LIMITED} - {answered.tenant}
+            )
+            + (answered.error == RATE_LIMITED),
+            sent=sum(_was_sent(line) for line in new) + 1,
+        )
+
+
+def _tenants(
+    lines: Sequence[AttemptRecord], answered: AnsweredRefresh, outcome: AttemptOutcome
+) -> set[str]:
+    return {line.tenant for line in lines if line.outcome is outcome} - {answered.tenant}
+
+
+def _was_sent(line: AttemptRecord) -> bool:
+    return line.http_status is not None or line.outcome is AttemptOutcome.UNKNOWN
+
+
+def _is_kept(grant: Grant) -> bool:
+    return grant.state is GrantState.REAUTH_REQUIRED and grant.pair is not None
+
+
+def _refused_at(grant: Grant) -> datetime:
+    assert grant.reauth is not None
+    return grant.reauth.since
