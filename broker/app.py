@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from broker import __version__
 from broker.chance import SystemChance
 from broker.config import ServeSettings
 from broker.domain.facts import HistoryLost
@@ -44,6 +45,7 @@ from broker.service.loops import repeat
 from broker.service.starting import Registration
 from broker.store.consents import PostgresConsents
 from broker.store.escrow_sealing import EscrowSealer
+from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
 from broker.store.partitions import maintain_attempts
@@ -168,6 +170,7 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
             allow_shared_subject=settings.allow_shared_subject,
             on_history_lost=on_history_lost,
         ),
+        fleet=PostgresFleet(outside.pool),
         consents=PostgresConsents(outside.pool, outside.keyring),
         leases=RedisLeases(outside.redis, prefix=prefix),
         escrows=RedisEscrows(outside.redis, EscrowSealer(outside.keyring), prefix=prefix),
@@ -190,6 +193,11 @@ def _options(settings: ServeSettings) -> Options:
         http_timeout=settings.pleo_timeout,
         renew_ahead=settings.renew_ahead,
         rejection_interval=settings.rejection_interval,
+        max_concurrency=settings.pleo_max_concurrency,
+        max_rate=settings.pleo_max_rate,
+        guard_hold=settings.guard_hold,
+        quarantine=settings.quarantine,
+        build=__version__,
         may_delete_at_provider=settings.allow_provider_revoke,
     )
 

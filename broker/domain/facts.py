@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from broker.domain.decision import Why
 from broker.domain.grant import AttemptKind, Doubt, ReauthCause
+from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome
 
 
@@ -170,6 +171,34 @@ class RejectionReported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerMoved:
+    """This replica has heard that the fleet's breaker opened, closed, or has another cause."""
+
+    cause: str
+    """A `BreakerCause`; `""`: closed."""
+
+    code: str
+    """The OAuth error or HTTP status that opened it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardMoved:
+    """This replica has heard that the fleet guard stands otherwise."""
+
+    state: GuardState
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceUnread:
+    """An answer was not weighed for guard and breaker, because PostgreSQL was away."""
+
+    tenant: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryDropped:
     """Copies of tokens in memory may be out of date, all or one tenant's, and are read again."""
 
@@ -218,6 +247,9 @@ Fact: TypeAlias = (
     | EscrowsUnreachable
     | ReauthBecameRequired
     | RejectionReported
+    | BreakerMoved
+    | GuardMoved
+    | EvidenceUnread
     | MemoryDropped
     | HistoryLost
     | LoopFailed

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
+from typing import TypeAlias
 
 from broker.config import LogLevel
 from broker.domain.facts import (
@@ -20,13 +21,16 @@ from broker.domain.facts import (
     AttemptClaimed,
     AttemptSending,
     AttemptSettled,
+    BreakerMoved,
     DefectMet,
     EscrowAdopted,
     EscrowsUnreachable,
     EscrowWritten,
+    EvidenceUnread,
     Fact,
     FlightEnded,
     FlightStarted,
+    GuardMoved,
     HistoryLost,
     LeaseAnswered,
     LoopFailed,
@@ -36,6 +40,7 @@ from broker.domain.facts import (
     SettlementDelayed,
     TokenServed,
 )
+from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome
 from broker.domain.rejection import Verdict
 from broker.ops.failures import kind_of, message_of, trace_of
@@ -102,17 +107,32 @@ def level_of(fact: Fact) -> LogLevel:
             return LogLevel.INFO
         case AttemptAnswered() | RejectionReported():
             return LogLevel.WARNING if _is_about_the_fleet(fact) else LogLevel.INFO
-        case LoopFailed() | HistoryLost() | SettlementDelayed() | ReauthBecameRequired():
+        case (
+            HistoryLost()
+            | LoopFailed()
+            | EvidenceUnread()
+            | SettlementDelayed()
+            | ReauthBecameRequired()
+        ):
             return LogLevel.WARNING
-        case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable() | DefectMet():
+        case _:
             return LogLevel.ERROR if _wants_somebody_now(fact) else LogLevel.WARNING
 
 
+Urgent: TypeAlias = (
+    EscrowWritten | EscrowAdopted | EscrowsUnreachable | DefectMet | BreakerMoved | GuardMoved
+)
+
+
 def _wants_somebody_now(
-    fact: EscrowWritten | EscrowAdopted | EscrowsUnreachable | DefectMet,
+    fact: Urgent,
 ) -> bool:
-    """A pair is in this process alone, or somebody goes on without knowing whether there is one."""
+    """Whether a pair is in danger, or the whole fleet waits for somebody's decision."""
     match fact:
+        case BreakerMoved(cause=cause):
+            return bool(cause)
+        case GuardMoved(state=state):
+            return state is GuardState.HOLDING
         case EscrowWritten(is_acknowledged=is_safe):
             return not is_safe
         case EscrowsUnreachable(presents=presents):

@@ -17,13 +17,16 @@ from broker.domain.facts import (
     AttemptClaimed,
     AttemptSending,
     AttemptSettled,
+    BreakerMoved,
     DefectMet,
     EscrowAdopted,
     EscrowsUnreachable,
     EscrowWritten,
+    EvidenceUnread,
     Fact,
     FlightEnded,
     FlightStarted,
+    GuardMoved,
     HistoryLost,
     LeaseAnswered,
     LoopFailed,
@@ -36,6 +39,7 @@ from broker.domain.facts import (
 from broker.ops.attempt_metrics import AttemptMetrics
 from broker.ops.call_metrics import CallMetrics
 from broker.ops.escrow_metrics import EscrowMetrics
+from broker.ops.fleet_metrics import FleetMetrics
 from broker.ops.health import HealthSnapshot
 from broker.ops.instruments import Instruments
 from broker.ops.serving_metrics import ServingMetrics
@@ -54,6 +58,7 @@ class Metrics:
         self._serving = ServingMetrics(make)
         self._attempts = AttemptMetrics(make)
         self._escrows = EscrowMetrics(make)
+        self._fleet = FleetMetrics(make)
         self._trouble = TroubleMetrics(make)
         self._ready = make.gauge("ready", "Whether callers may be sent to this replica")
         self._draining = make.gauge("draining", "Whether this replica is on its way out")
@@ -76,6 +81,8 @@ class Metrics:
                 self._attempts.observe(fact)
             case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable():
                 self._escrows.observe(fact)
+            case BreakerMoved() | GuardMoved() | EvidenceUnread():
+                self._fleet.observe(fact)
             case ReauthBecameRequired() | RejectionReported():
                 self._trouble.observe(fact)
             case HistoryLost() | LoopFailed() | DefectMet():

@@ -19,20 +19,26 @@ from broker.ports import (
     Chance,
     ConsentStore,
     Escrows,
+    FleetStore,
     GrantStore,
     Leases,
     Observer,
     Provider,
 )
+from broker.service import fleet as fleets
+from broker.service import guard as guards
 from broker.service.adoption import SWEEP_SECONDS, Adoption
+from broker.service.canary import CanaryKeeper
 from broker.service.claim import Claims
 from broker.service.completing import Completing
 from broker.service.consenting import Consenting, longest_wait
 from broker.service.exchange import Exchanger
 from broker.service.facade import Broker
 from broker.service.fetch import Fetcher
+from broker.service.fleet import Fleet
 from broker.service.flights import Flights
 from broker.service.grants import Grants
+from broker.service.guard import GuardKeeper
 from broker.service.holdings import Holdings
 from broker.service.importing import Importing
 from broker.service.loops import repeat
@@ -40,12 +46,14 @@ from broker.service.memory import Memory
 from broker.service.messages import ServedToken
 from broker.service.news import POLL_SECONDS, News
 from broker.service.obtain import Obtain
+from broker.service.overseeing import Overseer
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
 from broker.service.rows import Rows
 from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
 from broker.service.starting import Registration, Starting
+from broker.service.turnstile import Turnstile
 from broker.service.usage import FLUSH_SECONDS, Usage
 from broker.service.wire import Wire
 
@@ -61,6 +69,7 @@ class Ports:
     """The outside."""
 
     store: GrantStore
+    fleet: FleetStore
     consents: ConsentStore
     leases: Leases
     announcements: Announcements
@@ -81,6 +90,19 @@ class Options:
     http_timeout: timedelta = timedelta(seconds=10)
     renew_ahead: timedelta = timedelta(seconds=90)
     rejection_interval: timedelta = timedelta(seconds=30)
+    max_concurrency: int = 50
+    """Refreshes at once, in this replica."""
+
+    max_rate: int = 50
+    """Refreshes a second, of all replicas."""
+
+    guard_hold: timedelta = timedelta(hours=4)
+    quarantine: timedelta = timedelta(days=7)
+    """How long what the guard gave up stays sealed."""
+
+    build: str = ""
+    """The broker's version, for the other replicas."""
+
     may_delete_at_provider: bool = False
 
 
@@ -93,6 +115,10 @@ class Service:
     holdings: Holdings
     claims: Claims
     adoption: Adoption
+    fleet: Fleet
+    turnstile: Turnstile
+    guard: GuardKeeper
+    canary: CanaryKeeper
     token_flights: Flights[ServedToken]
     grant_flights: Flights[Grant]
     news: News
@@ -106,6 +132,11 @@ class Service:
             "changes": lambda: self._repeat("changes", self.news.poll, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
             "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),
+            "fleet": lambda: self._repeat("fleet", self.fleet.poll, fleets.POLL_SECONDS),
+            "beats": lambda: self._repeat("beats", self.fleet.beat, fleets.BEAT_SECONDS),
+            "guard": lambda: self._repeat("guard", self.guard.turn, guards.TURN_SECONDS),
+            "canary": lambda: self._repeat("canary", self.canary.turn, guards.TURN_SECONDS),
+            "tidying": lambda: self._repeat("tidying", self.guard.tidy, guards.TIDY_SECONDS),
         }
 
     async def _repeat(self, name: str, turn: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -135,89 +166,144 @@ class Service:
             return  # they wait for others, for a quarantine, or with their pair in escrow
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What everything else is built on, one each."""
+
+    rows: Rows
+    memory: Memory
+    holdings: Holdings
+    news: News
+    adoption: Adoption
+    times: AttemptTimes
+    fleet: Fleet
+    turnstile: Turnstile
+
+
 def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup) -> Service:
     """Builds it; flights will be tasks of `task_group`."""
-    rows, memory, holdings = Rows(ports.store), Memory(), Holdings()
-    news = News(ports.store, ports.announcements, memory, ports.observer)
-    adoption = Adoption(ports.escrows, rows, memory, news, ports.observer)
-    consenting = _consenting(ports, options, adoption, memory=memory, holdings=holdings, news=news)
+    base = _base(ports, options)
+    consenting = _consenting(ports, options, base)
     token_flights = Flights[ServedToken](task_group, ports.observer)
     grant_flights = Flights[Grant](task_group, ports.observer)
+    obtain = _obtain(ports, options, consenting, base=base, flights=token_flights)
+    grants = _grants(ports, options, consenting, obtain=obtain)
+    guard, canary = _guarding(ports, options, base, refresh=grants.obtain)
     usage = Usage(ports.store)
-    obtain = _obtain(ports, options, consenting, flights=token_flights)
     broker = Broker(
         obtain=obtain,
         usage=usage,
         starting=Starting(
             consents=ports.consents,
-            rows=rows,
+            rows=base.rows,
             provider=ports.provider,
             registration=options.registration,
             chance=ports.chance,
         ),
         completing=Completing(
             consents=ports.consents,
-            rows=rows,
+            rows=base.rows,
             exchanger=Exchanger(consenting),
             flights=grant_flights,
-            news=news,
-            longest_wait=longest_wait(consenting.times),
+            news=base.news,
+            longest_wait=longest_wait(base.times),
         ),
         importing=Importing(consents=ports.consents, consenting=consenting, flights=grant_flights),
-        grants=_grants(ports, options, consenting, obtain=obtain),
+        grants=grants,
+        guard=guard,
     )
     return Service(
         broker=broker,
-        memory=memory,
-        holdings=holdings,
+        memory=base.memory,
+        holdings=base.holdings,
         claims=consenting.claims,
-        adoption=adoption,
+        adoption=base.adoption,
+        fleet=base.fleet,
+        turnstile=base.turnstile,
+        guard=guard,
+        canary=canary,
         token_flights=token_flights,
         grant_flights=grant_flights,
-        news=news,
+        news=base.news,
         usage=usage,
         observer=ports.observer,
     )
 
 
-def _consenting(
-    ports: Ports,
-    options: Options,
-    adoption: Adoption,
-    *,
-    memory: Memory,
-    holdings: Holdings,
-    news: News,
-) -> Consenting:
-    rows, times = Rows(ports.store), AttemptTimes(http_timeout=options.http_timeout)
+def _base(ports: Ports, options: Options) -> _Base:
+    rows, memory = Rows(ports.store), Memory()
+    news = News(ports.store, ports.announcements, memory, ports.observer)
+    times = AttemptTimes(http_timeout=options.http_timeout)
+    fleet = Fleet(
+        ports.fleet,
+        ports.observer,
+        times=times,
+        hold_for=options.guard_hold,
+        replica=options.replica,
+        build=options.build,
+    )
+    return _Base(
+        rows=rows,
+        memory=memory,
+        holdings=Holdings(),
+        news=news,
+        adoption=Adoption(ports.escrows, rows, memory, news, ports.observer),
+        times=times,
+        fleet=fleet,
+        turnstile=Turnstile(
+            most_at_once=options.max_concurrency, rate=lambda: options.max_rate / fleet.alive
+        ),
+    )
+
+
+def _consenting(ports: Ports, options: Options, base: _Base) -> Consenting:
     claims = Claims(
-        rows, times, ports.chance, ports.observer, adoption=adoption, replica=options.replica
+        base.rows,
+        base.times,
+        ports.chance,
+        ports.observer,
+        adoption=base.adoption,
+        replica=options.replica,
     )
     settler = Settler(
-        rows,
-        holdings,
+        base.rows,
+        base.holdings,
         ports.observer,
         ports.chance,
-        safekeeping=Safekeeping(ports.escrows, memory, ports.observer),
+        safekeeping=Safekeeping(ports.escrows, base.memory, ports.observer),
+        is_holding=base.fleet.is_holding,
         renew_ahead=options.renew_ahead,
     )
     return Consenting(
-        rows=rows,
+        rows=base.rows,
         claims=claims,
-        times=times,
-        wire=Wire(ports.provider, times, holdings, ports.observer),
+        times=base.times,
+        wire=Wire(ports.provider, base.times, base.holdings, ports.observer),
+        turnstile=base.turnstile,
         settler=settler,
-        memory=memory,
-        news=news,
+        memory=base.memory,
+        news=base.news,
         provider=ports.provider,
-        holdings=holdings,
+        holdings=base.holdings,
     )
 
 
 def _obtain(
-    ports: Ports, options: Options, parts: Consenting, *, flights: Flights[ServedToken]
+    ports: Ports,
+    options: Options,
+    parts: Consenting,
+    *,
+    base: _Base,
+    flights: Flights[ServedToken],
 ) -> Obtain:
-    refresher = Refresher(parts.claims, parts.wire, parts.settler, ports.observer)
+    refresher = Refresher(
+        parts.claims,
+        parts.wire,
+        parts.settler,
+        ports.observer,
+        fleet=base.fleet,
+        turnstile=base.turnstile,
+    )
     fetcher = Fetcher(parts.rows, parts.memory, refresher, ports.leases, parts.news)
     rejections = Rejections(
         parts.rows,
@@ -227,6 +313,23 @@ def _obtain(
         interval=options.rejection_interval,
     )
     return Obtain(parts.memory, flights, fetcher, rejections, ports.observer)
+
+
+def _guarding(
+    ports: Ports, options: Options, base: _Base, *, refresh: Callable[[str], Awaitable[object]]
+) -> tuple[GuardKeeper, CanaryKeeper]:
+    overseer = Overseer(rows=base.rows, memory=base.memory, news=base.news)
+    guard = GuardKeeper(
+        fleet=base.fleet,
+        store=ports.fleet,
+        overseer=overseer,
+        adoption=base.adoption,
+        times=base.times,
+        observer=ports.observer,
+        keep_for=options.quarantine,
+    )
+    canary = CanaryKeeper(fleet=base.fleet, store=ports.fleet, overseer=overseer, refresh=refresh)
+    return guard, canary
 
 
 def _grants(ports: Ports, options: Options, parts: Consenting, *, obtain: Obtain) -> Grants:

@@ -32,6 +32,11 @@ CLAIM_TRIES: Final = 3
 """A claim whose acknowledgement was lost is tried again with the same id: once for the connection
 that broke, once more for the pool's next broken one."""
 
+READING_LASTS: Final = 1.0
+"""Seconds that a row may wait in memory for its claim. An attempt's own time counts from the read:
+after a queue of ten seconds nothing would be sent. Not longer than the breaker's shortest pause,
+because a probe that seems to be older than the breaker closes nothing."""
+
 RETRY_PAUSE: Final = 0.2
 """Seconds between them: about what a PostgreSQL that restarts a connection needs."""
 
@@ -109,7 +114,8 @@ class Claims:
             StoreUnavailable, BesideNotAppliedError: nothing may be sent.
         """
         tenant, attempt_id = reading.grant.tenant, self._chance.identifier()
-        current: Reading | None = reading
+        age = asyncio.get_running_loop().time() - reading.answered_at
+        current: Reading | None = reading if age < READING_LASTS else None
         for left in reversed(range(CLAIM_TRIES)):
             try:
                 current = current or await self._rows.read(tenant)
@@ -254,6 +260,14 @@ class Claims:
         if written.not_allowed is not None or attempt is None:
             return await self._let_go(claimed, written.reading)
         return Claimed(reading=written.reading, attempt=attempt, started_at=started.asked_at)
+
+    async def let_go(self, claimed: Claimed) -> Reading:
+        """Ends an attempt that has presented nothing, and is not to; returns the row after it.
+
+        Raises:
+            StoreUnavailable: it ends at its deadline.
+        """
+        return await self._let_go(claimed, claimed.reading)
 
     async def _let_go(
         self, claimed: Claimed, reading: Reading, *, failures: FailureRecord | None = None

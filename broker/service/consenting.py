@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from broker.domain.answers import Answer, Rotated, Unknown
 from broker.domain.decision import Changed, Decision
 from broker.domain.errors import RefreshInProgress
-from broker.domain.grant import Attempt, AttemptPhase, Doubt, Grant, ScopesSource
+from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Doubt, Grant, ScopesSource
 from broker.domain.refresh_writes import Issue, call_unknown, let_go
 from broker.domain.requests import TokenRequest
 from broker.domain.secret import AccessToken, RefreshToken
@@ -25,6 +25,7 @@ from broker.service.memory import Memory
 from broker.service.news import News, moved_to
 from broker.service.rows import Reading, Rows, Written
 from broker.service.settle import Claimed, Ending, Settler
+from broker.service.turnstile import Turnstile
 from broker.service.wire import Wire
 
 Over = TypeVar("Over")
@@ -51,6 +52,7 @@ class Consenting:
     claims: Claims
     times: AttemptTimes
     wire: Wire
+    turnstile: Turnstile
     settler: Settler
     memory: Memory
     news: News
@@ -86,8 +88,11 @@ class Consenting:
         await self.news.wait(tenant, POLL)
 
     async def present(self, claimed: Claimed, request: TokenRequest) -> Presentation:
-        """Presents once; see `Wire.present`."""
-        return await self.wire.present(claimed, request)
+        """Presents once; see `Wire.present`. A code lives for seconds, and waits for nobody."""
+        if claimed.attempt.kind is AttemptKind.EXCHANGE:
+            return await self.wire.present(claimed, request)
+        async with self.turnstile.turn():
+            return await self.wire.present(claimed, request)
 
     async def whose(self, access_token: AccessToken | None) -> Introspection:
         """Asks Pleo whose an access token is; without one, nothing is known. Never raises."""

@@ -57,9 +57,19 @@ def _useless(reading: Reading) -> FailureRecord:
     return failure if last.code == NO_ACCESS_TOKEN else replace(failure, next_try_at=None)
 
 
-def refusing(mine: Attempt, error: str) -> Callable[[Reading], Decision]:
-    """Returns the write of an attempt to which Pleo said that the grant is dead."""
-    return lambda reading: refuse(reading.grant, mine, provider_error=error, now=reading.now)
+def refusing(
+    mine: Attempt, error: str, *, is_holding: Callable[[], bool]
+) -> Callable[[Reading], Decision]:
+    """Returns the write of an attempt to which Pleo said that the grant is dead.
+
+    `is_holding`: whether the fleet guard doubts it, asked when the row is written.
+    """
+
+    def decide(reading: Reading) -> Decision:
+        is_held, now = is_holding(), reading.now
+        return refuse(reading.grant, mine, provider_error=error, is_held=is_held, now=now)
+
+    return decide
 
 
 def _failure(reading: Reading, mine: Attempt, answer: Failure) -> FailureRecord:

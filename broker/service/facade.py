@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from broker.domain.grant import Grant
+from broker.domain.guard import Release
 from broker.ports import ListQuery
 from broker.service.completing import Completing
 from broker.service.grants import Grants
+from broker.service.guard import GuardKeeper, Released
 from broker.service.importing import Importing
 from broker.service.messages import (
     CompleteAuthorization,
@@ -34,6 +36,7 @@ class Broker:
     completing: Completing
     importing: Importing
     grants: Grants
+    guard: GuardKeeper
 
     async def get_access_token(
         self, tenant: str, *, rejected_generation: int | None, budget: timedelta
@@ -68,3 +71,7 @@ class Broker:
     async def revoke_grant(self, request: RevokeGrant) -> Grant:
         """Ends a grant."""
         return await self.grants.revoke(request)
+
+    async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
+        """Ends the fleet guard's hold."""
+        return await self.guard.release(release, by=by, reason=reason)

@@ -8,25 +8,39 @@ from __future__ import annotations
 
 import asyncio
 
+from broker.domain.answers import Refused
 from broker.domain.facts import ReauthBecameRequired
-from broker.domain.grant import GrantState
+from broker.domain.grant import AttemptPhase, GrantState
 from broker.domain.requests import RefreshRequest
-from broker.ports import Observer
+from broker.ports import Observer, Presentation
 from broker.service.claim import Claims
+from broker.service.fleet import Fleet
 from broker.service.rows import Reading
 from broker.service.settle import Claimed, Settler, presented_token
+from broker.service.turnstile import Turnstile
 from broker.service.wire import Wire
 
 
 class Refresher:
     """Refreshes grants."""
 
-    def __init__(self, claims: Claims, wire: Wire, settler: Settler, observer: Observer) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        wire: Wire,
+        settler: Settler,
+        observer: Observer,
+        *,
+        fleet: Fleet,
+        turnstile: Turnstile,
+    ) -> None:
         """All parts are the process's own, one each."""
         self._claims = claims
         self._wire = wire
         self._settler = settler
         self._observer = observer
+        self._fleet = fleet
+        self._turnstile = turnstile
 
     async def refresh(self, reading: Reading, overdue: asyncio.Future[None]) -> Reading:
         """Makes one attempt and returns the row after it, whatever came of it.
@@ -34,23 +48,59 @@ class Refresher:
         Raises:
             StoreUnavailable: PostgreSQL was away before anything was sent, or took no settlement
             of an attempt that brought no tokens.
+            ProviderRejectedClient, ProviderUnavailable: the breaker is open; nothing was claimed.
         """
-        claimed = await self._claims.claim_refresh(reading)
-        if isinstance(claimed, Reading):
-            return claimed
+        # Asked before the queue too: it would only grow while the breaker is open.
+        self._fleet.check(reading.grant.tenant)
+        sent = await self._send(reading, overdue)
+        return sent if isinstance(sent, Reading) else await self._settle(*sent)
+
+    async def _send(
+        self, reading: Reading, overdue: asyncio.Future[None]
+    ) -> tuple[Claimed, Presentation] | Reading:
+        """Presents once, and returns what came of it; the row where it was not to be."""
+        async with self._turnstile.turn():
+            is_probe = await self._fleet.admit(reading.grant.tenant)
+            claimed = await self._claims.claim_refresh(reading)
+            if isinstance(claimed, Reading):
+                if is_probe:
+                    await self._fleet.give_back()
+                return claimed
+            if claimed.attempt.phase is AttemptPhase.ARMED:
+                return claimed, await self._present(claimed, overdue)
+        # A quarantine keeps no place: it would be in the way of others' grants.
         armed = await self._claims.armed(claimed)
         if isinstance(armed, Reading):
             return armed
-        return await self._present(armed, overdue)
+        async with self._turnstile.turn():
+            if self._fleet.is_overtaken(armed):
+                return await self._let_go(armed)
+            return armed, await self._present(armed, overdue)
 
-    async def _present(self, claimed: Claimed, overdue: asyncio.Future[None]) -> Reading:
+    async def _let_go(self, claimed: Claimed) -> Reading:
+        """Presents nothing after a quarantine in which the breaker has opened."""
+        after = await self._claims.let_go(claimed)
+        self._fleet.check(claimed.reading.grant.tenant)
+        return after
+
+    async def _present(self, claimed: Claimed, overdue: asyncio.Future[None]) -> Presentation:
+        request = RefreshRequest(refresh_token=presented_token(claimed.reading.grant))
+        return await self._wire.present(claimed, request, overdue=overdue)
+
+    async def _settle(self, claimed: Claimed, presentation: Presentation) -> Reading:
+        """Settles outside the turnstile: a pair that PostgreSQL does not take keeps no place."""
+        answer = presentation.answer
+        if isinstance(answer, Refused):
+            await self._fleet.weigh_refusal(claimed, answer)
         presented = presented_token(claimed.reading.grant)
-        request = RefreshRequest(refresh_token=presented)
-        presentation = await self._wire.present(claimed, request, overdue=overdue)
         ending = self._settler.refresh_ending(claimed, presentation, presented)
         written = await self._settler.settle(claimed, ending)
+        if isinstance(answer, Refused):
+            # Again: of refusals that come together none has seen the others' lines.
+            await self._fleet.weigh_refusal(claimed, answer)
         if written.not_allowed is None:
             self._tell(written.reading)
+        await self._fleet.note(claimed, answer)
         return written.reading
 
     def _tell(self, reading: Reading) -> None:

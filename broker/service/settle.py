@@ -114,9 +114,11 @@ class Settler:
         chance: Chance,
         *,
         safekeeping: Safekeeping,
+        is_holding: Callable[[], bool],
         renew_ahead: timedelta,
     ) -> None:
-        """`renew_ahead`: planned rotation, before expiry."""
+        """`is_holding`: the fleet guard doubts refusals. `renew_ahead`: planned, before expiry."""
+        self._is_holding = is_holding
         self._safekeeping = safekeeping
         self._rows = rows
         self._holdings = holdings
@@ -162,7 +164,7 @@ class Settler:
                 tenant = claimed.reading.grant.tenant
                 escrow = Escrow(tenant=tenant, attempt=mine, issued=issued)
             case Refused(error=error):
-                decide = refusing(mine, error)
+                decide = refusing(mine, error, is_holding=self._is_holding)
             case _:
                 decide = failing(mine, answer)
         return Ending(

@@ -40,6 +40,7 @@ from simulation.story import Story
 from simulation.weather import Weather
 from support.consent_service import REGISTRATION, LongChance
 from support.fake_escrows import FakeEscrows
+from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.service import Fleet
@@ -156,6 +157,7 @@ class Cast:
         grants = FakeGrantStore(world)
         return Ports(
             store=WayToGrants(process=process, inner=grants, world=world, laws=self.laws),
+            fleet=FakeFleetStore(world),
             consents=WayToConsents(process=process, inner=FakeConsentStore(world)),
             leases=WayToLeases(process=process, inner=FakeLeases(redis)),
             announcements=WayToAnnouncements(process=process, inner=FakeAnnouncements(redis)),

@@ -36,6 +36,7 @@ from broker.service.messages import (
 )
 from broker.service.starting import Registration
 from support.fake_escrows import FakeEscrows
+from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import Call, Hook
@@ -251,6 +252,7 @@ def desk(
     told = Recorder()
     ports = Ports(
         store=FakeGrantStore(fleet.world),
+        fleet=FakeFleetStore(fleet.world),
         consents=FakeConsentStore(fleet.world),
         escrows=FakeEscrows(fleet.redis),
         leases=FakeLeases(fleet.redis),

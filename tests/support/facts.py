@@ -12,13 +12,16 @@ from broker.domain.facts import (
     AttemptClaimed,
     AttemptSending,
     AttemptSettled,
+    BreakerMoved,
     DefectMet,
     EscrowAdopted,
     EscrowsUnreachable,
     EscrowWritten,
+    EvidenceUnread,
     Fact,
     FlightEnded,
     FlightStarted,
+    GuardMoved,
     HistoryLost,
     LeaseAnswered,
     LeaseOutcome,
@@ -31,6 +34,7 @@ from broker.domain.facts import (
     TokenServed,
 )
 from broker.domain.grant import AttemptKind, Doubt, ReauthCause
+from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome
 
 THE_TENANT: Final = "conspicuous-tenant"
@@ -79,6 +83,9 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
         tenant=THE_TENANT, cause=ReauthCause.ROTATION_LOST, provider_error="invalid_grant"
     ),
     RejectionReported(tenant=THE_TENANT, generation=41, verdict="believed"),
+    BreakerMoved(cause="CLIENT_REJECTED", code="invalid_client"),
+    GuardMoved(state=GuardState.CONFIRMING, by="ops@example.org", reason="Pleo says so"),
+    EvidenceUnread(tenant=THE_TENANT, number=8),
     MemoryDropped(tenant=THE_TENANT, cause="moved"),
     HistoryLost(tenant=THE_TENANT, number=8, error="CheckViolationError"),
     LoopFailed(loop="usage", error="STORE_UNAVAILABLE"),

@@ -23,6 +23,7 @@ from broker.sandbox.settings import ReuseMode, Settings
 from broker.service.adoption import Adoption
 from broker.service.claim import Claims
 from broker.service.fetch import Fetcher
+from broker.service.fleet import Fleet as KnownFleet
 from broker.service.flights import Flights
 from broker.service.holdings import Holdings
 from broker.service.memory import Memory
@@ -34,8 +35,10 @@ from broker.service.rejections import Rejections
 from broker.service.rows import Reading, Rows
 from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
+from broker.service.turnstile import Turnstile
 from broker.service.wire import Wire
 from support.fake_escrows import FakeEscrows
+from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases, FakeRedis
 from support.fake_provider import FakeProvider
 from support.fake_store import FakeGrantStore
@@ -53,6 +56,9 @@ BUDGET: Final = timedelta(seconds=30)
 
 INTERVAL: Final = timedelta(seconds=30)
 """Between rotations because of reports."""
+
+GUARD_HOLD: Final = timedelta(hours=4)
+"""How long the guard waits for an engineer."""
 
 
 def virtual_now() -> datetime:
@@ -153,6 +159,8 @@ class Replica:
     wire: Wire
     refresher: Refresher
     fetcher: Fetcher
+    known: KnownFleet
+    turnstile: Turnstile
     obtain: Obtain
     told: Recorder
     tasks: asyncio.TaskGroup
@@ -192,6 +200,8 @@ class Fleet:
     redis: FakeRedis
     pleo: FakeProvider
     tasks: asyncio.TaskGroup
+    rate: float = 1000.0
+    """Refreshes a second, of all replicas: more than a test that is about something else sends."""
 
     def replica(self, name: str = "one") -> Replica:
         """Starts one more."""
@@ -202,16 +212,22 @@ class Fleet:
         escrows = FakeEscrows(self.redis)
         adoption = Adoption(escrows, rows, memory, news, told)
         claims = Claims(rows, TIMES, chance, told, adoption=adoption, replica=name)
+        shared = FakeFleetStore(self.world)
+        known = KnownFleet(
+            shared, told, times=TIMES, hold_for=GUARD_HOLD, replica=name, build="test"
+        )
         settler = Settler(
             rows,
             holdings,
             told,
             chance,
             safekeeping=Safekeeping(escrows, memory, told),
+            is_holding=known.is_holding,
             renew_ahead=timedelta(seconds=90),
         )
         wire = Wire(self.pleo, TIMES, holdings, told)
-        refresher = Refresher(claims, wire, settler, told)
+        turnstile = Turnstile(most_at_once=50, rate=lambda: self.rate / known.alive)
+        refresher = Refresher(claims, wire, settler, told, fleet=known, turnstile=turnstile)
         fetcher = Fetcher(rows, memory, refresher, FakeLeases(self.redis), news)
         rejections = Rejections(rows, memory, self.pleo, told, interval=INTERVAL)
         flights = Flights[ServedToken](self.tasks, told)
@@ -228,6 +244,8 @@ class Fleet:
             wire=wire,
             refresher=refresher,
             fetcher=fetcher,
+            known=known,
+            turnstile=turnstile,
             obtain=Obtain(memory, flights, fetcher, rejections, told),
             told=told,
             tasks=self.tasks,

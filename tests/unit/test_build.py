@@ -42,7 +42,17 @@ async def test_the_loops_have_names_and_each_does_its_part() -> None:
 
             assert one.service.memory.fresh("acme") is None
 
-        assert sorted(one.service.loops()) == ["announcements", "changes", "escrows", "usage"]
+        assert sorted(one.service.loops()) == [
+            "announcements",
+            "beats",
+            "canary",
+            "changes",
+            "escrows",
+            "fleet",
+            "guard",
+            "tidying",
+            "usage",
+        ]
 
 
 @in_virtual_time

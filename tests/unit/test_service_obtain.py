@@ -269,7 +269,7 @@ async def test_tenants_do_not_wait_for_one_another(tenants: int) -> None:
 
 
 STAGES = [("read", 0), ("read", 1), ("apply", 0), ("apply", 1)]
-"""Each call of the store in a refresh: first look, look under the lease, claim, settlement."""
+"""Each call for the grant in a refresh: first look, look under the lease, claim, settlement."""
 
 
 @pytest.mark.parametrize(("method", "passing"), STAGES)
@@ -288,7 +288,7 @@ async def test_a_caller_that_leaves_at_any_stage_changes_nothing(method: str, pa
 
         assert served(await follower).generation == 8
         assert ours.counts().presentations == 1
-        assert gate.calls == ["read", "read", "apply", "apply"]
+        assert gate.calls == ["read", "read", "read fleet", "apply", "apply"]
 
 
 @in_virtual_time

@@ -1,0 +1,286 @@
+"""What all replicas share: the breaker and the guard's state, as this replica last heard.
+
+PostgreSQL has the word. What is known here is at most a poll old (law 6), and whoever would change
+it decides again where the row has changed. None of it stands in the way of a pair: answers are
+noted after their settlement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from broker.domain import guard as guards
+from broker.domain.answers import Answer, Refused
+from broker.domain.breaker import (
+    Breaker,
+    admits,
+    after_answer,
+    error_of_breaker,
+    is_worth_weighing,
+    probing,
+)
+from broker.domain.errors import StoreUnavailable
+from broker.domain.evidence import Evidence
+from broker.domain.facts import BreakerMoved, EvidenceUnread, GuardMoved
+from broker.domain.fleet import FleetState
+from broker.domain.guard import Guard, GuardState
+from broker.domain.times import AttemptTimes
+from broker.ports import AnsweredRefresh, FleetSnapshot, FleetStore, Observer
+from broker.service.settle import Claimed, error_of, outcome_of
+
+POLL_SECONDS: Final = 2.0
+"""As the poll of grants: what one replica learns all act on within five seconds."""
+
+BEAT_SECONDS: Final = 10.0
+"""Between signs of life; `store.fleet.ALIVE_FOR` is three of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """The row, and the event loop's clock before it was asked for."""
+
+    snapshot: FleetSnapshot
+    asked_at: float
+
+    def now(self) -> datetime:
+        """Returns PostgreSQL's time at this moment, or a little more."""
+        elapsed = asyncio.get_running_loop().time() - self.asked_at
+        return self.snapshot.read_at + timedelta(seconds=elapsed)
+
+
+class Fleet:
+    """The fleet, as one replica knows it."""
+
+    def __init__(
+        self,
+        store: FleetStore,
+        observer: Observer,
+        *,
+        times: AttemptTimes,
+        hold_for: timedelta,
+        replica: str,
+        build: str,
+    ) -> None:
+        """`hold_for`: how long the guard waits for an engineer. `build`: the broker's version."""
+        self._store = store
+        self._observer = observer
+        self._times = times
+        self._hold_for = hold_for
+        self._replica = replica
+        self._build = build
+        self._seen: _Seen | None = None
+        self._told = FleetState()
+        self._unweighed: tuple[Claimed, Refused] | None = None
+        self.alive = 1
+        """How many replicas there are; what they share is divided by it."""
+
+    @property
+    def guard(self) -> Guard:
+        """The guard, as last heard."""
+        return self._state.guard
+
+    @property
+    def breaker(self) -> Breaker | None:
+        """The breaker, as last heard."""
+        return self._state.breaker
+
+    @property
+    def _state(self) -> FleetState:
+        return self._seen.snapshot.state if self._seen else FleetState()
+
+    def is_holding(self) -> bool:
+        """Whether a refused grant is to be held instead of given up."""
+        return self.guard.state is GuardState.HOLDING
+
+    async def poll(self) -> None:
+        """Reads the row once.
+
+        Raises:
+            StoreUnavailable: what was known stays.
+        """
+        await self._read()
+
+    async def beat(self) -> None:
+        """Gives a sign of life once, and counts who else does.
+
+        Raises:
+            StoreUnavailable: the others' number stays as it was.
+        """
+        self.alive = await self._store.beat(self._replica, self._build)
+
+    def check(self, tenant: str) -> None:
+        """Refuses what would only have to wait in vain, without asking anybody.
+
+        Raises:
+            ProviderRejectedClient, ProviderUnavailable: the breaker is open and no probe is due.
+        """
+        seen = self._seen
+        breaker = self.breaker
+        if seen is not None and breaker is not None and not admits(breaker, seen.now()):
+            raise error_of_breaker(breaker, tenant=tenant, now=seen.now())
+
+    async def admit(self, tenant: str) -> bool:
+        """Lets a refresh through: each while the breaker is closed, else one probe at a time.
+
+        Returns whether it is the probe: one that presents nothing is to be given back.
+
+        Raises:
+            ProviderRejectedClient, ProviderUnavailable: it has to wait.
+            StoreUnavailable: nobody knows whose the probe is.
+        """
+        if self._seen is None:
+            await self._read()  # a process that has just started has heard nothing yet
+        self.check(tenant)
+        if self.breaker is None:
+            return False
+        is_probe = await self.change(self._probe)
+        if not is_probe:
+            self.check(tenant)  # another has taken the probe, or the breaker is closed by now
+        return is_probe
+
+    def is_overtaken(self, claimed: Claimed) -> bool:
+        """Whether the breaker has opened since an attempt was claimed, which is no probe then."""
+        breaker = self.breaker
+        return breaker is not None and claimed.attempt.started_at < breaker.since
+
+    async def give_back(self) -> None:
+        """Lets another refresh probe, where the one that was admitted presented nothing.
+
+        Raises:
+            StoreUnavailable: the next probe goes when this one would have been given up.
+        """
+        await self.change(_without_probe)
+
+    def _probe(self, state: FleetState, now: datetime) -> FleetState:
+        if state.breaker is None or not admits(state.breaker, now):
+            return state
+        return replace(state, breaker=probing(state.breaker, now=now, span=self._times.span))
+
+    async def weigh_refusal(self, claimed: Claimed, refused: Refused) -> None:
+        """Lets the guard hold where this refusal is one too many; before it is settled.
+
+        And after it: refusals that come together see each other's lines only then, and what was
+        believed is held back. How the guard stands is read anew, since a grant that is believed
+        dead in the seconds until the next poll has its customer called. Never raises.
+        """
+        if not await self._poll_if_possible(claimed):
+            self._unweighed = claimed, refused
+            return
+        if self.is_holding():
+            return
+        evidence = await self._evidence(claimed, refused)
+        if evidence is None or not guards.trips(evidence):
+            return
+
+        def held(state: FleetState, now: datetime) -> FleetState:
+            guard = guards.hold(state.guard, now=now, hold_for=self._hold_for)
+            return replace(state, guard=guard)
+
+        await self._change_if_possible(held, claimed)
+
+    async def weigh_what_is_owed(self) -> None:
+        """Weighs a refusal that PostgreSQL could not be asked about. Never raises."""
+        owed, self._unweighed = self._unweighed, None
+        if owed is not None:
+            await self.weigh_refusal(*owed)
+
+    async def note(self, claimed: Claimed, answer: Answer) -> None:
+        """Lets the breaker open, stay or close by an answer. Never raises."""
+        if self.breaker is None and not is_worth_weighing(answer):
+            return
+        evidence = await self._evidence(claimed, answer)
+        if evidence is None:
+            return
+
+        def weighed(state: FleetState, _now: datetime) -> FleetState:
+            breaker = after_answer(
+                state.breaker, answer, evidence, claimed_at=claimed.attempt.started_at
+            )
+            return replace(state, breaker=breaker)
+
+        await self._change_if_possible(weighed, claimed)
+
+    async def change(self, propose: Callable[[FleetState, datetime], FleetState]) -> bool:
+        """Changes the row as proposed; says whether there was anything to change.
+
+        Raises:
+            StoreUnavailable: it may have been changed.
+        """
+        seen = self._seen or await self._read()
+        while True:
+            before = seen.snapshot
+            after = propose(before.state, seen.now())
+            if after == before.state:
+                return False
+            asked_at = asyncio.get_running_loop().time()
+            written = await self._store.apply(before, after)
+            if written is not None:
+                self._take(_Seen(snapshot=written, asked_at=asked_at))
+                return True
+            seen = await self._read()
+
+    async def _poll_if_possible(self, claimed: Claimed) -> bool:
+        try:
+            await self.poll()
+        except StoreUnavailable:
+            self._report_unread(claimed)
+            return False
+        return True
+
+    async def _change_if_possible(
+        self, propose: Callable[[FleetState, datetime], FleetState], claimed: Claimed
+    ) -> None:
+        try:
+            await self.change(propose)
+        except StoreUnavailable:
+            self._report_unread(claimed)
+
+    async def _evidence(self, claimed: Claimed, answer: Answer) -> Evidence | None:
+        answered = AnsweredRefresh(
+            tenant=claimed.reading.grant.tenant,
+            number=claimed.attempt.number,
+            outcome=outcome_of(answer),
+            error=error_of(answer),
+        )
+        try:
+            return await self._store.weigh(answered)
+        except StoreUnavailable:
+            self._report_unread(claimed)
+            return None
+
+    def _report_unread(self, claimed: Claimed) -> None:
+        tenant = claimed.reading.grant.tenant
+        self._observer.observe(EvidenceUnread(tenant=tenant, number=claimed.attempt.number))
+
+    async def _read(self) -> _Seen:
+        asked_at = asyncio.get_running_loop().time()
+        seen = _Seen(snapshot=await self._store.read(), asked_at=asked_at)
+        self._take(seen)
+        return seen
+
+    def _take(self, seen: _Seen) -> None:
+        self._seen = seen
+        before, after = self._told, seen.snapshot.state
+        self._told = after
+        if _cause(before.breaker) != _cause(after.breaker):
+            code = after.breaker.code if after.breaker else ""
+            self._observer.observe(BreakerMoved(cause=_cause(after.breaker), code=code))
+        if before.guard.state is not after.guard.state:
+            guard = after.guard
+            self._observer.observe(
+                GuardMoved(state=guard.state, by=guard.decided_by, reason=guard.reason)
+            )
+
+
+def _without_probe(state: FleetState, now: datetime) -> FleetState:
+    if state.breaker is None:
+        return state
+    return replace(state, breaker=replace(state.breaker, probe_at=now))
+
+
+def _cause(breaker: Breaker | None) -> str:
+    return breaker.cause.value if breaker else ""
