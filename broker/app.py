@@ -283,7 +283,7 @@ async def _listening(
     servicers = Servicers(
         tokens=TokenService(service.broker),
         grants=GrantService(consents=service.broker, grants=service.broker),
-        operations=OperationsService(),
+        operations=OperationsService(service.broker),
         health=HealthService(),
     )
     health.on_change(lambda snapshot: _tell_grpc(servicers.health, snapshot))

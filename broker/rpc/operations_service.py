@@ -1,17 +1,23 @@
-"""OperationsService: explains and mends, for on-call. None of it is answered yet."""
+"""OperationsService: explains and mends, for on-call. Only the guard is answered yet."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from broker.rpc.caller import Context
+from broker.rpc.caller import CallerOf, Context, anonymous
 from broker.rpc.edge import UnimplementedError
+from broker.rpc.ports import FleetGuard
+from broker.rpc.validation import read_release_guard
 from broker.v1 import operations_service_pb2
 from broker.v1.operations_service_pb2_grpc import OperationsServiceServicer
 
 
 class OperationsService(OperationsServiceServicer):
-    """Says of every call that it is not implemented."""
+    """Translates; what a decision leads to is decided behind `FleetGuard`."""
+
+    def __init__(self, guard: FleetGuard, *, caller_of: CallerOf = anonymous) -> None:
+        self._guard = guard
+        self._caller_of = caller_of
 
     async def RefreshGrant(
         self, request: operations_service_pb2.RefreshGrantRequest, context: Context
@@ -34,8 +40,13 @@ class OperationsService(OperationsServiceServicer):
     async def ReleaseGuard(
         self, request: operations_service_pb2.ReleaseGuardRequest, context: Context
     ) -> operations_service_pb2.ReleaseGuardResponse:
-        """Not answered yet."""
-        raise UnimplementedError
+        """Ends the fleet guard's hold, in the caller's name."""
+        release, reason = read_release_guard(request)
+        by = self._caller_of(context)
+        outcome = await self._guard.release_guard(release, by=by, reason=reason)
+        return operations_service_pb2.ReleaseGuardResponse(
+            released_count=outcome.released, remaining_count=outcome.remaining
+        )
 
     def RewrapKeys(
         self, request: operations_service_pb2.RewrapKeysRequest, context: Context

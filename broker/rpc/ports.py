@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import Protocol
 
 from broker.domain.grant import Grant
+from broker.domain.guard import Release
 from broker.ports import ListQuery
+from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
     ImportGrant,
@@ -61,4 +63,12 @@ class Grants(Protocol):
 
     async def revoke_grant(self, request: RevokeGrant) -> Grant:
         """Ends a grant, and returns it."""
+        ...
+
+
+class FleetGuard(Protocol):
+    """Ends what the fleet guard holds."""
+
+    async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
+        """Releases as many held grants as may be at once; `by` and `reason` are for the record."""
         ...

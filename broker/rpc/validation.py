@@ -31,6 +31,7 @@ from broker.domain.fields import (
     settled_page_size,
 )
 from broker.domain.grant import GrantState
+from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, AuthorizationCode, RefreshToken, Secret
 from broker.ports import ListQuery
 from broker.rpc.paging import read_page_token
@@ -42,7 +43,7 @@ from broker.service.messages import (
     RevokeGrant,
     StartAuthorization,
 )
-from broker.v1 import grant_service_pb2, token_service_pb2
+from broker.v1 import grant_service_pb2, operations_service_pb2, token_service_pb2
 
 _State = grant_service_pb2.Grant.State
 
@@ -51,6 +52,13 @@ _STATES: Final[dict[int, frozenset[GrantState]]] = {
     _State.STATE_ACTIVE: frozenset({GrantState.ACTIVE, GrantState.HELD}),
     _State.STATE_REAUTH_REQUIRED: frozenset({GrantState.REAUTH_REQUIRED}),
     _State.STATE_REVOKED: frozenset({GrantState.REVOKED}),
+}
+
+_Action = operations_service_pb2.ReleaseGuardRequest.Action
+
+_RELEASES: Final[dict[int, Release]] = {
+    _Action.ACTION_CONFIRM: Release.CONFIRM,
+    _Action.ACTION_DISCARD: Release.DISCARD,
 }
 
 
@@ -166,6 +174,17 @@ def read_revoke_grant(request: grant_service_pb2.RevokeGrantRequest, *, caller: 
         reason=request.reason,
         at_provider=request.revoke_at_provider,
     )
+
+
+def read_release_guard(
+    request: operations_service_pb2.ReleaseGuardRequest,
+) -> tuple[Release, str]:
+    """Reads what to make of the refusals, and why."""
+    release = _RELEASES.get(request.action)
+    expected = "must be one of ACTION_CONFIRM, ACTION_DISCARD"
+    bad_action = _violation("action", expected) if release is None else None
+    _refuse(None, bad_action, check_reason(request.reason))
+    return _RELEASES[request.action], request.reason
 
 
 def _refuse(tenant: str | None, *found: FieldViolation | None) -> None:

@@ -22,6 +22,7 @@ from broker.domain.errors import (
     TenantNotFound,
 )
 from broker.domain.facts import DefectMet
+from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, AuthorizationCode, RefreshToken, Secret
 from broker.rpc.caller import ANONYMOUS, Context
 from broker.rpc.edge import new_defect_id
@@ -42,6 +43,7 @@ from broker.v1.grant_service_pb2 import (
     RevokeGrantRequest,
     StartAuthorizationRequest,
 )
+from broker.v1.operations_service_pb2 import ReleaseGuardRequest
 from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
 from broker.v1.token_service_pb2 import (
     BatchGetAccessTokensRequest,
@@ -49,7 +51,7 @@ from broker.v1.token_service_pb2 import (
     WatchAccessTokensRequest,
 )
 from broker.v1.token_service_pb2_grpc import TokenServiceStub
-from support.fake_broker import AskedForToken
+from support.fake_broker import AskedForRelease, AskedForToken, FakeBroker
 from support.grants import THE_NOW, some_grant
 from support.rpc import PUSHBACK, THE_DEFECT_ID, EndedCall, Served, failure_of, retry_delay, serving
 from support.waiting import until
@@ -304,9 +306,6 @@ LATER: dict[str, Call] = {
     "OperationsService/GetFleetStatus": lambda channel: OperationsServiceStub(
         channel
     ).GetFleetStatus(operations_service_pb2.GetFleetStatusRequest()),
-    "OperationsService/ReleaseGuard": lambda channel: OperationsServiceStub(channel).ReleaseGuard(
-        operations_service_pb2.ReleaseGuardRequest()
-    ),
     "OperationsService/RewrapKeys": lambda channel: first(
         OperationsServiceStub(channel).RewrapKeys(operations_service_pb2.RewrapKeysRequest())
     ),
@@ -445,6 +444,59 @@ async def test_a_grant_is_revoked_and_shown_ever_after(served: Served) -> None:
     assert served.broker.asked[1] == RevokeGrant(
         tenant="acme", caller=ANONYMOUS, reason="OPS-17", at_provider=True
     )
+
+
+@pytest.mark.parametrize(
+    ("action", "release"),
+    [
+        (ReleaseGuardRequest.ACTION_CONFIRM, Release.CONFIRM),
+        (ReleaseGuardRequest.ACTION_DISCARD, Release.DISCARD),
+    ],
+)
+async def test_the_guard_is_released_as_the_caller_decides(
+    served: Served, action: ReleaseGuardRequest.Action.ValueType, release: Release
+) -> None:
+    request = ReleaseGuardRequest(action=action, reason="OPS-17")
+
+    response = await served.operations.ReleaseGuard(request)
+
+    assert (response.released_count, response.remaining_count) == (5, 2)
+    assert served.broker.asked == [AskedForRelease(release=release, by=ANONYMOUS, reason="OPS-17")]
+
+
+async def test_the_guards_record_names_who_decided() -> None:
+    broker = FakeBroker()
+    operations = OperationsService(broker, caller_of=lambda _: "sa:on-call")
+    request = ReleaseGuardRequest(action=ReleaseGuardRequest.ACTION_DISCARD, reason="OPS-17")
+
+    async with serving(operations=operations) as served:
+        await served.operations.ReleaseGuard(request)
+
+    (asked,) = broker.asked
+    assert asked == AskedForRelease(release=Release.DISCARD, by="sa:on-call", reason="OPS-17")
+
+
+@pytest.mark.parametrize("action", [0, 3, -1])
+async def test_a_decision_that_is_none_releases_nothing(served: Served, action: int) -> None:
+    request = ReleaseGuardRequest(action=ReleaseGuardRequest.Action.ValueType(action), reason=" ")
+
+    failure = await failure_of(served.operations.ReleaseGuard(request))
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.violations.keys() == {"action", "reason"}
+    assert served.broker.asked == []
+
+
+async def test_a_decision_that_cannot_be_written_can_be_retried(served: Served) -> None:
+    served.broker.failure = StoreUnavailable("PostgreSQL is away")
+    request = ReleaseGuardRequest(action=ReleaseGuardRequest.ACTION_CONFIRM, reason="OPS-17")
+
+    failure = await failure_of(served.operations.ReleaseGuard(request))
+
+    assert failure.code is grpc.StatusCode.UNAVAILABLE
+    assert failure.error_info.reason == "STORE_UNAVAILABLE"
+    assert failure.error_info.metadata == {}
+    assert retry_delay(failure.status) is not None
 
 
 async def listed(served: Served, request: ListGrantsRequest) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """A service from memory, for tests of the edge: it does as told, and remembers what it was asked.
 
 `FakeBroker.failure` is raised by every call; `FakeBroker.hold()` makes calls wait. What it answers
-is what its callers put into `served` and `grants`.
+is what its callers put into `served`, `released` and `grants`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Final, TypedDict, Unpack
 
 from broker.domain.errors import TenantNotFound
 from broker.domain.grant import Grant, GrantState
+from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, Secret
 from broker.ports import ListQuery
+from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
     ImportGrant,
@@ -64,6 +66,15 @@ class AskedForToken:
     budget: timedelta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedForRelease:
+    """What `release_guard` was asked."""
+
+    release: Release
+    by: str
+    reason: str
+
+
 class FakeBroker:
     """All that the edge asks of the service."""
 
@@ -71,6 +82,7 @@ class FakeBroker:
         self.asked: list[object] = []
         self.failure: Exception | None = None
         self.served = some_served_token()
+        self.released = Released(released=5, remaining=2)
         self.grants = {"acme": some_grant()}
         self.waiting = asyncio.Event()
         self._may_go = asyncio.Event()
@@ -132,6 +144,11 @@ class FakeBroker:
         await self._ask(request)
         self.grants[request.tenant] = replace(grant, state=GrantState.REVOKED)
         return self.grants[request.tenant]
+
+    async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
+        """Answers what is in `released`."""
+        await self._ask(AskedForRelease(release=release, by=by, reason=reason))
+        return self.released
 
     async def _connect(self, tenant: str, request: object) -> Grant:
         await self._ask(request)

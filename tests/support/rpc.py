@@ -21,7 +21,11 @@ from broker.rpc.health import HealthService
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
-from broker.v1 import grant_service_pb2_grpc, token_service_pb2_grpc
+from broker.v1 import (
+    grant_service_pb2_grpc,
+    operations_service_pb2_grpc,
+    token_service_pb2_grpc,
+)
 from support.fake_broker import FakeBroker
 
 THE_DEFECT_ID: Final = "00c0ffee00c0ffee"
@@ -71,6 +75,7 @@ class Served:
     channel: grpc.aio.Channel
     tokens: token_service_pb2_grpc.TokenServiceAsyncStub
     grants: grant_service_pb2_grpc.GrantServiceAsyncStub
+    operations: operations_service_pb2_grpc.OperationsServiceAsyncStub
 
 
 def servicers_of(broker: FakeBroker, operations: OperationsService | None = None) -> Servicers:
@@ -78,7 +83,7 @@ def servicers_of(broker: FakeBroker, operations: OperationsService | None = None
     return Servicers(
         tokens=TokenService(broker),
         grants=GrantService(consents=broker, grants=broker),
-        operations=operations or OperationsService(),
+        operations=operations or OperationsService(broker),
         health=HealthService(),
     )
 
@@ -114,6 +119,7 @@ async def serving(
             channel=channel,
             tokens=token_service_pb2_grpc.TokenServiceStub(channel),
             grants=grant_service_pb2_grpc.GrantServiceStub(channel),
+            operations=operations_service_pb2_grpc.OperationsServiceStub(channel),
         )
 
 

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.domain.errors import InvalidRequest
 from broker.domain.grant import GrantState
+from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, AuthorizationCode, RefreshToken, Secret
 from broker.ports import ListQuery
 from broker.rpc.messages import timestamp
@@ -21,6 +22,7 @@ from broker.rpc.validation import (
     read_get_access_token,
     read_import_grant,
     read_list_grants,
+    read_release_guard,
     read_revoke_grant,
     read_start_authorization,
     read_tenant,
@@ -41,6 +43,7 @@ from broker.v1.grant_service_pb2 import (
     RevokeGrantRequest,
     StartAuthorizationRequest,
 )
+from broker.v1.operations_service_pb2 import ReleaseGuardRequest
 from broker.v1.token_service_pb2 import GetAccessTokenRequest
 from support.grants import THE_NOW
 
@@ -367,3 +370,34 @@ def test_what_is_no_page_token_is_refused(token: str) -> None:
     request = ListGrantsRequest(page_token=token)
 
     assert bad_fields(lambda: read_list_grants(request)) == ["page_token"]
+
+
+@pytest.mark.parametrize("release", Release)
+def test_a_decision_about_the_guard_is_read_whole(release: Release) -> None:
+    action = ReleaseGuardRequest.Action.Value(f"ACTION_{release.value}")
+
+    read = read_release_guard(ReleaseGuardRequest(action=action, reason="OPS-17"))
+
+    assert read == (release, "OPS-17")
+
+
+def test_every_action_that_the_api_names_can_be_taken() -> None:
+    actions = [each for each in ReleaseGuardRequest.Action.values() if each]
+
+    read = {read_release_guard(ReleaseGuardRequest(action=each, reason="x")) for each in actions}
+
+    assert len(read) == len(actions) == 2
+
+
+@pytest.mark.parametrize("reason", ["", " ", "x" * 501, "two\nlines"])
+def test_a_decision_about_the_guard_needs_its_reason(reason: str) -> None:
+    request = ReleaseGuardRequest(action=ReleaseGuardRequest.ACTION_CONFIRM, reason=reason)
+
+    assert bad_fields(lambda: read_release_guard(request)) == ["reason"]
+
+
+def test_a_decision_about_the_guard_is_about_no_tenant() -> None:
+    error = refused(lambda: read_release_guard(ReleaseGuardRequest()))
+
+    assert [each.field for each in error.violations] == ["action", "reason"]
+    assert error.tenant is None
