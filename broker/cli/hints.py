@@ -35,7 +35,7 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "REFRESH_OUTCOME_UNKNOWN": "try again later; the broker follows it up by itself",
         "REFRESH_IN_PROGRESS": "try again",
         "GRANT_HELD": "on-call: so many refusals at once look like an incident, not like customers"
-        " leaving; nothing is lost",
+        " leaving; nothing is lost. Ask Pleo, then decide: token-broker guard discard, or confirm",
         "STORE_UNAVAILABLE": "try again; on-call: token-broker doctor",
         "KEY_UNAVAILABLE": "on-call: roll the newest keyset out to every replica"
         " (token-broker keys status)",

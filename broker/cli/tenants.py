@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Final, ParamSpec, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from broker.cli.declaring import AsJson, environ_of
-from broker.domain.fields import check_reason, check_tenant
-
-P = ParamSpec("P")
+from broker.cli.declaring import AsJson, Reason, environ_of, quietly
+from broker.domain.fields import check_tenant
 
 _PANEL: Final = "Tenants, at a running broker (BROKER_ADDRESS)"
 
@@ -28,13 +23,6 @@ def _tenant(tenant: str | None) -> str | None:
     if violation is not None:
         raise typer.BadParameter(violation.description)
     return tenant
-
-
-def _reason(reason: str) -> str:
-    violation = check_reason(reason)
-    if violation is not None:
-        raise typer.BadParameter(violation.description)
-    return reason
 
 
 _TENANT_HELP: Final = "Your own key for the customer."
@@ -61,19 +49,7 @@ def register(app: typer.Typer) -> None:
         ("grants", _grants),
         ("revoke", _revoke),
     ):
-        app.command(name, rich_help_panel=_PANEL)(_quietly(command))
-
-
-def _quietly(command: Callable[P, None]) -> Callable[P, None]:
-    """Keeps gRPC from logging on stderr what its failed calls tell as well."""
-
-    @wraps(command)
-    def called(*args: P.args, **kwargs: P.kwargs) -> None:
-        # Heeded only before grpc is imported, which the command does.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        command(*args, **kwargs)
-
-    return called
+        app.command(name, rich_help_panel=_PANEL)(quietly(command))
 
 
 def _connect(
@@ -175,7 +151,7 @@ def _revoke(
     context: typer.Context,
     tenant: Tenant,
     *,
-    reason: Annotated[str, typer.Option(help="Why, for the record.", callback=_reason)],
+    reason: Reason,
     at_provider: Annotated[
         bool,
         typer.Option("--at-provider", help="Delete the installation at Pleo too, for everybody."),

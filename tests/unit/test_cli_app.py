@@ -22,6 +22,7 @@ COMMANDS = [
     "get",
     "grants",
     "revoke",
+    "guard",
 ]
 
 SECRET = "correct-horse-battery"
@@ -70,6 +71,10 @@ def test_the_version_is_told() -> None:
         ["get", "acme", "--nope"],
         ["revoke", "acme"],
         ["revoke", "acme", "--reason", " "],
+        ["guard"],
+        ["guard", "confirm"],
+        ["guard", "discard", "--reason", " "],
+        ["guard", "forget", "--reason", "OPS-17"],
         ["grants", "--state", "asleep"],
         ["import"],
         ["import", "acme", "--file", "-"],
