@@ -187,11 +187,11 @@ class Fields(Frozen):
         "BROKER_PLEO_TIMEOUT_SECONDS", "whole token request", timedelta(seconds=10)
     )
     pleo_max_concurrency: Annotated[int, readers.whole(1, 1000)] = setting(
-        "BROKER_PLEO_MAX_CONCURRENCY", "refreshes at once per replica", 50
+        "BROKER_PLEO_MAX_CONCURRENCY", "refreshes and imports at once per replica", 50
     )
     pleo_max_rate: Annotated[int, readers.whole(1, 10_000)] = setting(
         "BROKER_PLEO_MAX_RATE",
-        "refreshes per second for the fleet, shared by the live replicas",
+        "refreshes and imports per second for the fleet, shared by the live replicas",
         50,
     )
 
@@ -227,12 +227,14 @@ class Fields(Frozen):
     )
     guard_hold: Annotated[timedelta, readers.seconds(1, 604_800)] = setting(
         "BROKER_GUARD_HOLD_SECONDS",
-        "how long the guard waits for an engineer before held grants answer REAUTH_REQUIRED",
+        "how long the guard waits for an engineer (`token-broker guard`) before held grants answer"
+        " REAUTH_REQUIRED",
         timedelta(hours=4),
     )
     quarantine: Annotated[timedelta, readers.days(0.001, 365)] = setting(
         "BROKER_QUARANTINE_DAYS",
-        "how long held grants' refresh tokens are kept, sealed, after that",
+        "how long the refresh tokens of held grants are kept sealed once these were given up; until"
+        " then `token-broker guard discard` takes them back",
         timedelta(days=7),
     )
     attempt_retention: Annotated[timedelta, readers.days(1, 3650)] = setting(

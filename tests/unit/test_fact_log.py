@@ -12,13 +12,16 @@ from broker.domain.errors import StoreUnavailable
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptSettled,
+    BreakerMoved,
     DefectMet,
     Fact,
+    GuardMoved,
     LoopFailed,
     MemoryDropped,
     RejectionReported,
     SettlementDelayed,
 )
+from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome
 from broker.ops.fact_log import event_name, level_of
 from broker.ops.failures import trace_of
@@ -120,6 +123,28 @@ def test_what_concerns_the_whole_fleet_is_a_warning() -> None:
 
     assert level_of(refused_client) is LogLevel.WARNING
     assert level_of(rolled_back) is LogLevel.WARNING
+
+
+@pytest.mark.parametrize(
+    ("fact", "level"),
+    [
+        (BreakerMoved(cause="CLIENT_REJECTED", code="invalid_client"), LogLevel.ERROR),
+        (BreakerMoved(cause="", code=""), LogLevel.WARNING),
+        (GuardMoved(state=GuardState.HOLDING, by="", reason=""), LogLevel.ERROR),
+        (GuardMoved(state=GuardState.CONFIRMING, by="broker", reason="x"), LogLevel.WARNING),
+        (GuardMoved(state=GuardState.WATCHING, by="", reason=""), LogLevel.WARNING),
+    ],
+)
+def test_what_holds_up_the_whole_fleet_wants_somebody_now(fact: Fact, level: LogLevel) -> None:
+    assert level_of(fact) is level
+
+
+def test_who_decided_about_the_guard_is_on_record() -> None:
+    line = WrittenLog().of(
+        GuardMoved(state=GuardState.DISCARDING, by="sa:on-call", reason="OPS-17")
+    )
+
+    assert (line["state"], line["by"], line["reason"]) == ("DISCARDING", "sa:on-call", "OPS-17")
 
 
 @pytest.mark.parametrize("log_format", LogFormat)

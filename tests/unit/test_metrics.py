@@ -11,16 +11,21 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker import __version__
+from broker.domain.breaker import BreakerCause
 from broker.domain.facts import (
     AttemptAnswered,
+    BreakerMoved,
+    EvidenceUnread,
     Fact,
     FlightEnded,
     FlightStarted,
+    GuardMoved,
     ReauthBecameRequired,
     Source,
     TokenServed,
 )
 from broker.domain.grant import AttemptKind, ReauthCause
+from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome
 from broker.ops.health import CheckState, HealthSnapshot, Need
 from broker.ops.metrics import Metrics
@@ -175,6 +180,78 @@ def test_the_first_customer_lost_is_an_increase_from_zero(cause: ReauthCause) ->
 
     seen.append(value(metrics, "reauth_required_total", cause=cause.value.lower()))
     assert seen == [0, 1]
+
+
+def breaker_shown(metrics: Metrics) -> set[str]:
+    """Returns the causes for which refreshes are shown to wait, of all that there are."""
+    shown = {
+        each: value(metrics, "breaker_open", cause=each.value.lower()) for each in BreakerCause
+    }
+    assert set(shown.values()) <= {0, 1}
+    return {cause.value for cause, is_open in shown.items() if is_open}
+
+
+def guard_shown(metrics: Metrics) -> set[GuardState]:
+    """Returns the states that the guard is shown in, of all that there are."""
+    shown = {each: value(metrics, "guard_state", state=each.value.lower()) for each in GuardState}
+    assert set(shown.values()) <= {0, 1}
+    return {state for state, is_in_it in shown.items() if is_in_it}
+
+
+def test_a_new_broker_shows_a_closed_breaker_and_a_guard_that_watches() -> None:
+    metrics = Metrics()
+
+    assert breaker_shown(metrics) == set()
+    assert guard_shown(metrics) == {GuardState.WATCHING}
+    assert value(metrics, "evidence_unread_total") == 0
+
+
+@pytest.mark.parametrize("cause", BreakerCause)
+def test_an_open_breaker_is_shown_with_its_cause_alone(cause: BreakerCause) -> None:
+    metrics = Metrics()
+
+    metrics.observe(BreakerMoved(cause=BreakerCause.RATE_LIMITED.value, code="http_429"))
+    metrics.observe(BreakerMoved(cause=cause.value, code="invented"))
+
+    assert breaker_shown(metrics) == {cause.value}
+
+
+def test_a_breaker_that_closed_is_shown_open_no_more() -> None:
+    metrics = Metrics()
+    metrics.observe(BreakerMoved(cause=BreakerCause.CLIENT_REJECTED.value, code="invalid_client"))
+
+    metrics.observe(BreakerMoved(cause="", code=""))
+
+    assert breaker_shown(metrics) == set()
+
+
+@pytest.mark.parametrize("state", GuardState)
+def test_the_guard_is_shown_in_one_state_at_a_time(state: GuardState) -> None:
+    metrics = Metrics()
+
+    metrics.observe(GuardMoved(state=GuardState.HOLDING, by="", reason=""))
+    metrics.observe(GuardMoved(state=state, by="ops@example.org", reason="OPS-17"))
+
+    assert guard_shown(metrics) == {state}
+
+
+def test_who_decided_and_why_is_in_no_metric() -> None:
+    metrics = Metrics()
+
+    metrics.observe(GuardMoved(state=GuardState.CONFIRMING, by="ops@example.org", reason="OPS-17"))
+
+    shown = generate_latest(metrics.registry)
+    assert b"ops@example.org" not in shown
+    assert b"OPS-17" not in shown
+
+
+def test_answers_that_nobody_weighed_are_counted() -> None:
+    metrics = Metrics()
+
+    for number in range(3):
+        metrics.observe(EvidenceUnread(tenant=THE_TENANT, number=number))
+
+    assert value(metrics, "evidence_unread_total") == 3
 
 
 def test_calls_are_counted_by_how_they_ended() -> None:
