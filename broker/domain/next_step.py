@@ -27,6 +27,7 @@ from broker.domain.grant import (
     Grant,
     GrantState,
     Reauth,
+    TokenPair,
     UnreadablePair,
 )
 
@@ -139,6 +140,9 @@ def _without_fresh_token(grant: Grant, now: datetime) -> NextStep:
         if attempt.phase is AttemptPhase.UNKNOWN:
             return Refuse(error=_failure(grant, FailureKind.OUTCOME_UNKNOWN, attempt.deadline, now))
         return Wait(until=attempt.deadline)
+    if isinstance(grant.pair, TokenPair) and grant.pair.refresh_token is None:
+        # No claim would be allowed, and whoever read again would read the same for ever.
+        return Refuse(error=RecordUnreadable("the grant has no refresh token", tenant=grant.tenant))
     failures = grant.failures
     if failures.next_try_at is not None and now < failures.next_try_at:
         return Refuse(error=_failure(grant, failures.kind, failures.next_try_at, now))

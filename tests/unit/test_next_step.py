@@ -110,6 +110,23 @@ def test_a_rejected_generation_is_never_served_again() -> None:
     assert decided(some_grant(rejection=replace(REPORTED, generation=6))) == Serve()
 
 
+def test_a_grant_without_a_refresh_token_is_served_and_never_refreshed() -> None:
+    """Else the claim would not be allowed, and whoever wants a token would ask again for ever."""
+    alone = replace(some_pair(7), refresh_token=None)
+
+    assert decided(some_grant(pair=alone)) == Serve()
+    assert isinstance(error_in(decided(due(pair=alone))), RecordUnreadable)
+
+
+def test_without_a_refresh_token_a_consent_under_way_is_still_waited_for() -> None:
+    alone = replace(some_pair(7), refresh_token=None)
+    attempt = some_attempt(kind=AttemptKind.EXCHANGE)
+
+    step = decided(some_grant_under(attempt, renew_at=AGO, pair=alone))
+
+    assert step == Wait(until=attempt.deadline)
+
+
 @pytest.mark.parametrize("phase", [AttemptPhase.CLAIMED, AttemptPhase.ARMED])
 @pytest.mark.parametrize("kind", AttemptKind)
 def test_a_live_attempt_is_waited_for(phase: AttemptPhase, kind: AttemptKind) -> None:

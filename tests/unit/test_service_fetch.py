@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.errors import RefreshInProgress
+from broker.domain.errors import RecordUnreadable, RefreshInProgress
 from broker.domain.facts import (
     AttemptClaimed,
     LeaseAnswered,
@@ -17,7 +17,7 @@ from broker.domain.facts import (
     Source,
     TokenServed,
 )
-from broker.domain.grant import Grant
+from broker.domain.grant import Grant, TokenPair
 from broker.lease.times import LeaseTimes
 from broker.ports import GrantMoved
 from broker.sandbox.faults import Delay, Hold
@@ -123,6 +123,19 @@ async def test_a_lease_that_a_dead_replica_left_is_waited_for_a_second_only() ->
 
         assert (got.generation, seconds_gone()) == (8, 1)
         assert [answer.outcome for answer in one.told.of(LeaseAnswered)] == [LeaseOutcome.HELD] * 5
+
+
+@in_virtual_time
+async def test_a_grant_that_cannot_be_refreshed_is_told_as_our_fault_at_once() -> None:
+    async with fleet() as ours:
+        grant = ours.connect_expired()
+        assert isinstance(grant.pair, TokenPair)
+        ours.put(replace(grant, pair=replace(grant.pair, refresh_token=None)))
+
+        with pytest.raises(RecordUnreadable):
+            await ours.replica().get()
+
+        assert (seconds_gone(), ours.counts().presentations) == (0, 0)
 
 
 @in_virtual_time
