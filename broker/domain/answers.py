@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from broker.domain.secret import AccessToken, RefreshToken
+
+TOO_LATE: Final = "too_late"
+"""The code of an attempt that was not sent because its own time was over."""
+
+CLIENT_SECRET: Final = "client_secret"  # noqa: S105 - names a fault
+"""The code of an attempt that was not sent because the client secret could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +52,7 @@ class NotProcessed:
     """Nothing happened at Pleo: never sent, or told to wait."""
 
     code: str
-    """`http_429`, or the transport's fault: `connect_refused`, `connect_timeout`, `tls`, …"""
+    """`http_429`, one of the codes above, or the transport's fault: `connect_refused`, `tls`, …"""
 
     retry_after: timedelta | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from broker.domain.answers import CLIENT_SECRET
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
@@ -21,7 +22,7 @@ AttemptFact: TypeAlias = (
 _SERVER_ERRORS: Final = frozenset({"http_500", "http_502", "http_503", "http_504"})
 _TRANSPORT_ERRORS: Final = frozenset(
     {
-        "client_secret",
+        CLIENT_SECRET,
         "connect_failed",
         "connect_refused",
         "connect_timeout",

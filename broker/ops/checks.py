@@ -8,6 +8,7 @@ from typing import Final
 
 import asyncpg
 
+from broker.domain.answers import CLIENT_SECRET, TOO_LATE
 from broker.domain.errors import BrokerError, KeyUnavailable
 from broker.domain.facts import AttemptAnswered, Fact
 from broker.domain.history import AttemptOutcome
@@ -27,7 +28,7 @@ _FAILING: Final = frozenset(
     {AttemptOutcome.UNKNOWN, AttemptOutcome.NOT_PROCESSED, AttemptOutcome.MISCONFIGURED}
 )
 
-_OURS: Final = frozenset({"too_late", "client_secret"})
+_OURS: Final = frozenset({TOO_LATE, CLIENT_SECRET})
 """Codes of attempts that never reached for Pleo."""
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from broker.domain.answers import NotProcessed
+from broker.domain.answers import CLIENT_SECRET, NotProcessed
 from broker.domain.errors import ProviderUnavailable
 from broker.domain.oauth import authorization_uri, basic_credentials, token_form
 from broker.domain.requests import AuthorizationRequest, TokenRequest
@@ -68,7 +68,7 @@ class PleoProvider:
         try:
             secret = self._settings.client_secret()
         except (OSError, ValueError):  # a file that is gone, or holds no text
-            return Presentation(answer=NotProcessed(code="client_secret"), sent_at=None)
+            return Presentation(answer=NotProcessed(code=CLIENT_SECRET), sent_at=None)
         form = self._form(request, secret)
         head = self._head(len(form), secret)
         return await TokenCall(window).make(self._token_pool, head, form)

@@ -20,7 +20,7 @@ from typing import Final
 
 import httpx
 
-from broker.domain.answers import Answer, NotProcessed, Rotated, Unknown
+from broker.domain.answers import TOO_LATE, Answer, NotProcessed, Rotated, Unknown
 from broker.domain.token_response import read_answer
 from broker.pleo.transport import TRANSPORT_ERRORS, Body, Progress, lost_code, unsent_code
 from broker.ports import Presentation, WireWindow
@@ -62,7 +62,7 @@ class TokenCall:
                 await self._converse(transport, request)
             fault = None
         except TooLateError:
-            fault = "too_late"
+            fault = TOO_LATE
         except TRANSPORT_ERRORS as error:
             fault = self._name(error)
         except Exception:  # noqa: BLE001 - see below

@@ -6,15 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeAlias, assert_never
 
-from broker.domain.answers import Misconfigured, NotProcessed, Unknown
+from broker.domain.answers import TOO_LATE, Misconfigured, NotProcessed, Unknown
 from broker.domain.backoff import next_failure
 from broker.domain.decision import Changed, Decision
 from broker.domain.grant import Attempt, FailureKind, FailureRecord
 from broker.domain.refresh_writes import Issue, call_unknown, let_go, refuse, store_rotated
 from broker.service.rows import Reading
-
-TOO_LATE: Final = "too_late"
-"""The provider's code for an attempt that was not sent because its own time was over."""
 
 NO_ACCESS_TOKEN: Final = "no_access_token"  # noqa: S105 - names an answer
 """The code of an answer with a refresh token alone."""

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from broker.domain.answers import Answer, NotProcessed, Unknown
+from broker.domain.answers import TOO_LATE, Answer, NotProcessed, Unknown
 from broker.domain.errors import ProviderUnavailable
 from broker.domain.oauth import authorization_uri, basic_credentials, token_form
 from broker.domain.requests import AuthorizationRequest, TokenRequest
@@ -132,7 +132,7 @@ class FakeProvider:
         """See the port."""
         loop = asyncio.get_running_loop()
         if self.unreachable is not None or loop.time() > window.send_by:
-            code = self.unreachable or "too_late"
+            code = self.unreachable or TOO_LATE
             return Presentation(answer=NotProcessed(code=code), sent_at=None)
         window.on_sending()
         sent_at = loop.time()
