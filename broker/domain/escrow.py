@@ -25,6 +25,10 @@ class Escrow:
     attempt: Attempt
     issued: Issue
     import_fingerprint: bytes | None = None
+    """Of the imported token whose record it concludes."""
+
+    state_hash: bytes | None = None
+    """Of the authorization that it concludes."""
 
 
 def adopt(

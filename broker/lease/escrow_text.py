@@ -43,13 +43,13 @@ class _Written(BaseModel):
     scopes_source: ScopesSource
     subject: str | None
     import_fingerprint: bytes | None
+    state_hash: bytes | None = None
 
 
 def write_escrow(escrow: Escrow) -> bytes:
     """Returns an escrow as text."""
     attempt, issued = escrow.attempt, escrow.issued
     access_token = issued.access_token
-    fingerprint = escrow.import_fingerprint
     written = _Written(
         tenant=escrow.tenant,
         number=attempt.number,
@@ -69,7 +69,8 @@ def write_escrow(escrow: Escrow) -> bytes:
         scopes=issued.scopes,
         scopes_source=issued.scopes_source,
         subject=issued.subject,
-        import_fingerprint=None if fingerprint is None else fingerprint.hex().encode(),
+        import_fingerprint=_hex(escrow.import_fingerprint),
+        state_hash=_hex(escrow.state_hash),
     )
     return written.model_dump_json().encode()
 
@@ -85,13 +86,21 @@ def read_escrow(text: bytes) -> Escrow:
     except ValidationError as error:
         # Without the cause: what it holds was opened.
         raise EscrowUnreadableError(f"{error.error_count()} fields are not as written") from None
-    fingerprint = read.import_fingerprint
     return Escrow(
         tenant=read.tenant,
         attempt=_attempt(read),
         issued=_issue(read),
-        import_fingerprint=None if fingerprint is None else bytes.fromhex(fingerprint.decode()),
+        import_fingerprint=_bytes(read.import_fingerprint),
+        state_hash=_bytes(read.state_hash),
     )
+
+
+def _hex(value: bytes | None) -> bytes | None:
+    return None if value is None else value.hex().encode()
+
+
+def _bytes(written: bytes | None) -> bytes | None:
+    return None if written is None else bytes.fromhex(written.decode())
 
 
 def _attempt(read: _Written) -> Attempt:

@@ -1,7 +1,8 @@
 """Adopting escrows: pairs that their owners could not store, stored in their place (law 3).
 
 Read, commit, then delete, never taken out first. Whoever has read an escrow holds it like a pair
-until it is stored or stale: Redis may forget it meanwhile.
+until it is stored or stale: Redis may forget it meanwhile. With the pair goes whatever its owner
+would have written: its line in the history, and the result that repeated calls are given.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from broker.domain.decision import Why
+from broker.domain.decision import Changed, Why
 from broker.domain.errors import KeyUnavailable, RecordUnreadable, SubjectAlreadyConnected
 from broker.domain.escrow import Escrow, adopt
 from broker.domain.facts import EscrowAdopted
-from broker.domain.grant import Attempt
-from broker.ports import Escrows, Observer
+from broker.domain.grant import Attempt, AttemptKind, Grant
+from broker.domain.history import AttemptOutcome, AttemptRecord
+from broker.domain.imports import Import, rotated_unstored, stored
+from broker.domain.outcomes import SUCCESS, outcome_of
+from broker.domain.refresh_writes import let_go
+from broker.ports import Beside, Conclude, Escrows, Observer, PutImport
 from broker.service.memory import Memory
 from broker.service.news import News, moved_to
 from broker.service.rows import Act, Proposal, Reading, Rows, Written
@@ -73,9 +78,8 @@ class Adoption:
         reading = await self._rows.read(escrow.tenant)
         try:
             written = await self._store(escrow, reading, adopter)
-        except SubjectAlreadyConnected:
-            # Its owner would be told the same, and not store it.
-            written = Written(reading=reading, not_allowed=Why.STATE)
+        except SubjectAlreadyConnected as error:
+            written = await self._refuse(escrow, reading, error)
         if written.not_allowed is not Why.ATTEMPT_LIVE:
             await self._finish(escrow, written)
         return written.reading
@@ -83,9 +87,34 @@ class Adoption:
     async def _store(self, escrow: Escrow, reading: Reading, adopter: Attempt | None) -> Written:
         def propose(current: Reading) -> Proposal:
             decision = adopt(escrow, current.grant, adopter=adopter, now=current.now)
-            return Proposal(decision=decision)
+            if not isinstance(decision, Changed):
+                return Proposal(decision=decision)
+            ended = _line(escrow, current, decision.after)
+            return Proposal(decision=decision, ended=ended, beside=_concluding(escrow))
 
-        return await self._rows.write(reading, propose, Act(call="adopt an escrow"))
+        return await self._rows.write(reading, propose, _act(escrow))
+
+    async def _refuse(
+        self, escrow: Escrow, reading: Reading, error: SubjectAlreadyConnected
+    ) -> Written:
+        """Lets it go, as its owner would have: the company is another tenant's."""
+
+        def propose(current: Reading) -> Proposal:
+            decision = let_go(current.grant, escrow.attempt)
+            after = decision.after if isinstance(decision, Changed) else current.grant
+            return Proposal(
+                decision=Changed(after=after),
+                ended=_line(escrow, current, after),
+                beside=_refusing(escrow, current.grant, error),
+            )
+
+        written = await self._rows.write(reading, propose, _act(escrow))
+        return Written(reading=written.reading, not_allowed=Why.STATE)
+
+    async def adopt_all(self, tenant: str) -> None:
+        """Adopts whatever escrows a tenant has, as far as anybody knows; raises as `adopt`."""
+        for escrow in await self.find(tenant) or ():
+            await self.adopt(escrow)
 
     async def _finish(self, escrow: Escrow, written: Written) -> None:
         self._memory.keep(written.reading)
@@ -103,6 +132,46 @@ class Adoption:
 
     def _hold(self, found: Sequence[Escrow]) -> None:
         self._held |= {_slot(each): each for each in found}
+
+
+def _act(escrow: Escrow) -> Act:
+    # A consent is on record even where the state stays; who gave it, the escrow does not say.
+    is_consent = escrow.attempt.kind is not AttemptKind.REFRESH
+    return Act(call="adopt an escrow", is_administrative=is_consent)
+
+
+def _concluding(escrow: Escrow) -> Beside | None:
+    if escrow.state_hash is not None:
+        return Conclude(state_hash=escrow.state_hash, outcome=SUCCESS)
+    if escrow.import_fingerprint is not None:
+        return PutImport(record=stored(_brought(escrow.tenant, escrow.import_fingerprint)))
+    return None
+
+
+def _refusing(escrow: Escrow, grant: Grant, error: SubjectAlreadyConnected) -> Beside | None:
+    if escrow.state_hash is not None:
+        return Conclude(state_hash=escrow.state_hash, outcome=outcome_of(error))
+    # Whoever claimed since may have put a newer token on record.
+    if escrow.import_fingerprint is None or grant.last_attempt != escrow.attempt.number:
+        return None
+    brought = _brought(escrow.tenant, escrow.import_fingerprint)
+    return PutImport(record=rotated_unstored(brought, escrow.issued.refresh_token))
+
+
+def _brought(tenant: str, fingerprint: bytes) -> Import:
+    # The rest of the record was about presenting the token, which is over.
+    return Import(tenant=tenant, fingerprint=fingerprint, refresh_token=None, presentations=1)
+
+
+def _line(escrow: Escrow, current: Reading, after: Grant) -> AttemptRecord:
+    # What its owner knew besides, such as how long it took, is not in the escrow.
+    return AttemptRecord(
+        tenant=escrow.tenant,
+        attempt=escrow.attempt,
+        outcome=AttemptOutcome.ROTATED,
+        ended_at=current.now,
+        generation_after=after.generation,
+    )
 
 
 def _slot(escrow: Escrow) -> tuple[str, int]:

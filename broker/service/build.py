@@ -206,6 +206,7 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
             exchanger=Exchanger(consenting),
             flights=grant_flights,
             news=base.news,
+            adoption=base.adoption,
             longest_wait=longest_wait(base.times),
         ),
         importing=Importing(consents=ports.consents, consenting=consenting, flights=grant_flights),

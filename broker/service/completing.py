@@ -24,6 +24,7 @@ from broker.domain.grant import AttemptKind, AttemptPhase, Grant
 from broker.domain.hashing import sha256
 from broker.domain.outcomes import error_of, outcome_of
 from broker.ports import ConsentStore
+from broker.service.adoption import Adoption
 from broker.service.consenting import landed
 from broker.service.exchange import Exchange, Exchanger
 from broker.service.fetch import POLL
@@ -42,6 +43,7 @@ class Completing:
     exchanger: Exchanger
     flights: Flights[Grant]
     news: News
+    adoption: Adoption
     longest_wait: float
     """For an exchange that is under way elsewhere, in seconds."""
 
@@ -110,6 +112,10 @@ class Completing:
             # In this order: an exchange that is over by then has left its outcome.
             is_under_way = await self._is_under_way(authorization)
             outcome = await self._outcome(authorization)
+            if outcome is None and not is_under_way:
+                # Its owner may have died with the pair in escrow.
+                await self.adoption.adopt_all(tenant)
+                outcome = await self._outcome(authorization)
             if outcome is not None:
                 return await self._result(tenant, outcome)
             await self._wait(tenant, give_up_at, is_under_way=is_under_way)

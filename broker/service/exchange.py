@@ -142,7 +142,12 @@ class Exchanger:
             presentation=presented.presentation,
             beside=Conclude(state_hash=authorization.state_hash, outcome=SUCCESS),
             holds_pair=True,
-            escrow=Escrow(tenant=authorization.tenant, attempt=claimed.attempt, issued=issued),
+            escrow=Escrow(
+                tenant=authorization.tenant,
+                attempt=claimed.attempt,
+                issued=issued,
+                state_hash=authorization.state_hash,
+            ),
             act=Act(
                 actor=authorization.caller,
                 call="GrantService/CompleteAuthorization",

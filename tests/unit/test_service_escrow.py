@@ -12,7 +12,6 @@ from broker.domain.errors import (
     KeyUnavailable,
     RefreshOutcomeUnknown,
     StoreUnavailable,
-    SubjectAlreadyConnected,
 )
 from broker.domain.escrow import Escrow
 from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten
@@ -245,24 +244,6 @@ async def test_an_escrow_that_cannot_be_sealed_here_keeps_none_of_the_others_wai
 
         assert (ours.grant("acme").generation, ours.grant("other").generation) == (7, 8)
         assert len(one.adoption) == 1
-
-
-@in_virtual_time
-async def test_a_consent_whose_company_is_another_tenants_by_now_is_not_adopted() -> None:
-    async with fleet() as ours:
-        one = ours.replica()
-        ours.put(some_grant())
-
-        async def belongs_to_another(call: Call) -> None:
-            if call.method == "apply":
-                raise SubjectAlreadyConnected(tenant="acme", subject="urn:pleo:company:1")
-
-        some_escrow(ours)
-        ours.world.on_arrival = belongs_to_another
-        await one.adoption.sweep()
-
-        assert ours.grant().generation == 7
-        assert ours.redis.escrows == {}
 
 
 @in_virtual_time
