@@ -80,6 +80,10 @@ class Adoption:
             written = await self._store(escrow, reading, adopter)
         except SubjectAlreadyConnected as error:
             written = await self._refuse(escrow, reading, error)
+        else:
+            if written.is_stale:
+                stale = _line(escrow, written.reading, AttemptOutcome.STALE)
+                await self._rows.note(written.reading, stale)
         if written.not_allowed is not Why.ATTEMPT_LIVE:
             await self._finish(escrow, written)
         return written.reading
@@ -89,7 +93,7 @@ class Adoption:
             decision = adopt(escrow, current.grant, adopter=adopter, now=current.now)
             if not isinstance(decision, Changed):
                 return Proposal(decision=decision)
-            ended = _line(escrow, current, decision.after)
+            ended = _line(escrow, current, AttemptOutcome.ROTATED, after=decision.after)
             return Proposal(decision=decision, ended=ended, beside=_concluding(escrow))
 
         return await self._rows.write(reading, propose, _act(escrow))
@@ -104,7 +108,7 @@ class Adoption:
             after = decision.after if isinstance(decision, Changed) else current.grant
             return Proposal(
                 decision=Changed(after=after),
-                ended=_line(escrow, current, after),
+                ended=_line(escrow, current, AttemptOutcome.ROTATED),
                 beside=_refusing(escrow, current.grant, error),
             )
 
@@ -163,14 +167,16 @@ def _brought(tenant: str, fingerprint: bytes) -> Import:
     return Import(tenant=tenant, fingerprint=fingerprint, refresh_token=None, presentations=1)
 
 
-def _line(escrow: Escrow, current: Reading, after: Grant) -> AttemptRecord:
+def _line(
+    escrow: Escrow, current: Reading, outcome: AttemptOutcome, *, after: Grant | None = None
+) -> AttemptRecord:
     # What its owner knew besides, such as how long it took, is not in the escrow.
     return AttemptRecord(
         tenant=escrow.tenant,
         attempt=escrow.attempt,
-        outcome=AttemptOutcome.ROTATED,
+        outcome=outcome,
         ended_at=current.now,
-        generation_after=after.generation,
+        generation_after=(after or current.grant).generation,
     )
 
 

@@ -26,6 +26,7 @@ from broker.domain.errors import (
 )
 from broker.domain.escrow import Escrow
 from broker.domain.grant import Attempt, AttemptKind, Grant, ScopesSource
+from broker.domain.history import AttemptOutcome
 from broker.domain.outcomes import SUCCESS, outcome_of, subject_problem
 from broker.domain.refresh_writes import Issue
 from broker.domain.requests import ExchangeRequest
@@ -171,7 +172,7 @@ class Exchanger:
         even_late = isinstance(beside, Conclude)
         ending = Ending(
             decide=closing(claimed.attempt, answer, even_late=even_late),
-            outcome=attempt_outcome(answer),
+            outcome=_ended(answer, error),
             presentation=presented.presentation,
             beside=beside,
             error=error_of(answer),
@@ -191,6 +192,13 @@ def _claim(exchange: Exchange) -> Claim:
         )
 
     return Claim(kind=AttemptKind.EXCHANGE, decide=decide, beside=spend)
+
+
+def _ended(answer: Answer, error: BrokerError) -> AttemptOutcome:
+    is_pair = isinstance(answer, Rotated) and answer.refresh_token is not None
+    # Of a whole pair nothing else is called unknown than one that came too late.
+    is_late = is_pair and isinstance(error, ExchangeOutcomeUnknown)
+    return AttemptOutcome.STALE if is_late else attempt_outcome(answer)
 
 
 def _remember(state_hash: bytes, answer: Answer, error: BrokerError) -> Beside:

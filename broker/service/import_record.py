@@ -36,14 +36,19 @@ class ImportRecords:
         *,
         before: Import,
         after: Import,
+        is_late: bool = False,
     ) -> None:
         """Settles an attempt that stores no pair. `before`: the record as the claim wrote it.
+
+        `is_late`: a pair came, and others had come first.
 
         Raises:
             StoreUnavailable: PostgreSQL did not take it; the record is as before, and nothing that
             only we have is lost.
         """
         ending = _ending(claimed, presentation, after)
+        if is_late:
+            ending = replace(ending, outcome=AttemptOutcome.STALE)
         written = await self._consenting.settle(claimed, ending)
         if written.not_allowed is not None and ending.holds_pair:
             await self._put_late(claimed, ending, before=before)

@@ -78,6 +78,11 @@ class Written:
     reading: Reading
     not_allowed: Why | None
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether a pair was not stored because the grant had moved on without it."""
+        return self.not_allowed in {Why.MOVED_ON, Why.STATE}
+
 
 class BesideNotAppliedError(Exception):
     """The row is as it was read, and what was to be written beside it does not apply (any more)."""
@@ -120,6 +125,18 @@ class Rows:
             if snapshot is not None:
                 return Written(reading=_reading(snapshot, asked_at), not_allowed=None)
             reading = await self._read_other(reading, has_beside=proposal.beside is not None)
+
+    async def note(self, reading: Reading, line: AttemptRecord) -> None:
+        """Writes a line of the history beside the row, which stays as it is, whatever it is by now.
+
+        Raises:
+            StoreUnavailable: the line is lost, or is not; nothing hangs on it.
+        """
+
+        def propose(current: Reading) -> Proposal:
+            return Proposal(decision=Changed(after=current.grant), ended=line)
+
+        await self.write(reading, propose, Act(call="note"))
 
     async def _read_other(self, reading: Reading, *, has_beside: bool) -> Reading:
         again = await self.read(reading.grant.tenant)

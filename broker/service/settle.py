@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -22,7 +22,7 @@ from broker.domain.errors import (
     SubjectAlreadyConnected,
 )
 from broker.domain.escrow import Escrow
-from broker.domain.facts import AttemptSettled, DefectMet, SettlementDelayed
+from broker.domain.facts import AttemptSettled, DefectMet, HistoryLost, SettlementDelayed
 from broker.domain.freshness import renewal_time, settled_lifetime
 from broker.domain.grant import Attempt, Grant, TokenPair
 from broker.domain.history import AttemptOutcome, AttemptRecord
@@ -71,6 +71,9 @@ class Ending:
     error: str = ""
     act: Act | None = None
     """Who asked for it, for the events; None: the broker concluded it itself."""
+
+    tells_stale: bool = False
+    """Whether a pair that came for nothing has no other line in the history than this one."""
 
 
 def outcome_of(answer: Answer) -> AttemptOutcome:
@@ -174,6 +177,7 @@ class Settler:
             holds_pair=isinstance(answer, Rotated),
             escrow=escrow,
             error=error_of(answer),
+            tells_stale=isinstance(answer, Rotated),
         )
 
     async def settle(self, claimed: Claimed, ending: Ending) -> Written:
@@ -189,6 +193,8 @@ class Settler:
         """
         with self._holdings.hold() as hold:
             written = await self._until_taken(claimed, ending, hold)
+        if ending.tells_stale and written.is_stale:
+            await self._tell_stale(claimed, ending, written.reading)
         self._observer.observe(
             AttemptSettled(
                 tenant=written.reading.grant.tenant,
@@ -230,12 +236,24 @@ class Settler:
     async def _write(self, reading: Reading, claimed: Claimed, ending: Ending) -> Written:
         def propose(current: Reading) -> Proposal:
             decision = ending.decide(current)
-            ended = _line(claimed, ending, current, decision)
+            if not isinstance(decision, Changed):
+                return Proposal(decision=decision)
+            ended = _line(claimed, ending, current, decision.after)
             return Proposal(decision=decision, ended=ended, beside=ending.beside)
 
         call = f"{claimed.attempt.kind.value} {ending.outcome.value}"
         act = ending.act or Act(call=call, reason=ending.error)
         return await self._rows.write(reading, propose, act)
+
+    async def _tell_stale(self, claimed: Claimed, ending: Ending, reading: Reading) -> None:
+        # Tried once: nobody waits for PostgreSQL over a line about tokens that nobody needs.
+        line = _line(claimed, replace(ending, outcome=AttemptOutcome.STALE), reading, reading.grant)
+        try:
+            await self._rows.note(reading, line)
+        except StoreUnavailable as error:
+            self._observer.observe(
+                HistoryLost(tenant=line.tenant, number=line.attempt.number, error=error.reason)
+            )
 
     def _report_defect(self, error: Exception) -> bool:
         """Reports what no rule foresaw; says whether it did."""
@@ -292,11 +310,7 @@ def _is_over(claimed: Claimed) -> bool:
     return elapsed >= (claimed.attempt.deadline - claimed.reading.now).total_seconds()
 
 
-def _line(
-    claimed: Claimed, ending: Ending, current: Reading, decision: Decision
-) -> AttemptRecord | None:
-    if not isinstance(decision, Changed):
-        return None
+def _line(claimed: Claimed, ending: Ending, current: Reading, after: Grant) -> AttemptRecord:
     told = ending.presentation
     now = asyncio.get_running_loop().time()
     sent_at = told.sent_at if told else None
@@ -308,7 +322,7 @@ def _line(
         http_status=told.http_status if told else None,
         error=ending.error,
         duration=None if sent_at is None else timedelta(seconds=now - sent_at),
-        generation_after=decision.after.generation,
+        generation_after=after.generation,
     )
 
 

@@ -17,7 +17,12 @@ from broker.domain.answers import Rotated
 from broker.domain.claims import Claimer
 from broker.domain.consent_writes import claim_consent, store_consented
 from broker.domain.decision import Decision, Unchanged, Why
-from broker.domain.errors import BrokerError, RefreshTokenRejected, SubjectAlreadyConnected
+from broker.domain.errors import (
+    BrokerError,
+    RefreshOutcomeUnknown,
+    RefreshTokenRejected,
+    SubjectAlreadyConnected,
+)
 from broker.domain.escrow import Escrow
 from broker.domain.grant import AttemptKind, Grant
 from broker.domain.history import AttemptOutcome
@@ -126,7 +131,10 @@ class Takeover:
         if isinstance(made, BrokerError):
             before = self._plan.record
             after = rotated_unstored(before, issued.refresh_token) if presentation else before
-            await self._records.end(claimed, presentation, before=before, after=after)
+            is_late = presentation is not None and isinstance(made, RefreshOutcomeUnknown)
+            await self._records.end(
+                claimed, presentation, before=before, after=after, is_late=is_late
+            )
         return made
 
     async def _commit(

@@ -99,7 +99,10 @@ async def test_what_one_replica_keeps_another_finds_letter_for_letter(world: Wor
         subject="urn:pleo:company:1",
     )
     escrow = replace(
-        some_escrow(kind=AttemptKind.IMPORT), issued=issued, import_fingerprint=b"\x00\xff"
+        some_escrow(kind=AttemptKind.IMPORT),
+        issued=issued,
+        import_fingerprint=b"\x00\xff",
+        state_hash=b"\xff\x00",
     )
 
     assert await world.replica().put(escrow) is True

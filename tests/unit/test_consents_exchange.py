@@ -557,6 +557,7 @@ async def test_a_revocation_during_an_exchange_is_not_undone_by_it() -> None:
         assert isinstance(await call, ExchangeOutcomeUnknown)
         assert await refused(one, came) == "EXCHANGE_OUTCOME_UNKNOWN"
         assert (ours.grant().state, ours.grant().pair) == (GrantState.REVOKED, None)
+        assert [line.outcome for line in ours.world.attempts] == [AttemptOutcome.STALE]
 
 
 @in_virtual_time

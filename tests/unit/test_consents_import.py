@@ -329,6 +329,7 @@ async def test_a_revocation_during_an_import_is_not_undone_by_it() -> None:
         assert isinstance(error, RefreshOutcomeUnknown)
         assert not error.may_channel_retry
         assert ours.grant().state is GrantState.REVOKED
+        assert [line.outcome for line in ours.world.attempts] == [AttemptOutcome.STALE]
 
 
 @in_virtual_time

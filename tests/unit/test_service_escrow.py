@@ -16,6 +16,7 @@ from broker.domain.errors import (
 from broker.domain.escrow import Escrow
 from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten
 from broker.domain.grant import AttemptPhase, Doubt, FailureKind, GrantState, TokenPair
+from broker.domain.history import AttemptOutcome
 from broker.sandbox.faults import Hold
 from broker.service.claim import BLIND_TRIES
 from broker.service.messages import ServedToken
@@ -204,8 +205,9 @@ async def test_an_escrow_that_a_consent_has_overtaken_changes_nothing() -> None:
 
         await one.adoption.sweep()
 
-        assert ours.grant() == consented
+        assert replace(ours.grant(), updated_at=None) == consented
         assert one.told.of(EscrowAdopted)[0].not_allowed is Why.MOVED_ON
+        assert [line.outcome for line in ours.world.attempts] == [AttemptOutcome.STALE]
         assert ours.redis.escrows == {}
 
 

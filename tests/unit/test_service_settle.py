@@ -19,6 +19,7 @@ from broker.domain.facts import (
     AttemptClaimed,
     AttemptSettled,
     DefectMet,
+    HistoryLost,
     ReauthBecameRequired,
     SettlementDelayed,
 )
@@ -231,8 +232,31 @@ async def test_a_late_pair_is_dropped_where_a_consent_came_between() -> None:
         gate.open()
         await call
 
-        assert ours.grant() == consented
+        assert replace(ours.grant(), updated_at=None) == consented
         assert one.told.of(AttemptSettled)[0].not_allowed is Why.MOVED_ON
+        (line,) = ours.world.attempts
+        assert (line.attempt.number, line.outcome) == (13, AttemptOutcome.STALE)
+        assert (line.http_status, line.generation_after) == (200, 8)
+
+
+@in_virtual_time
+async def test_the_line_of_a_dropped_pair_is_tried_once_and_holds_up_nothing() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one = ours.replica()
+        gate = ours.watch("apply", passing=1)
+        call = one.call()
+        await gate.reached.wait()
+        ours.put(some_grant(generation=8, pair_attempt=14, consent_attempt=14))
+        settled_and_line = 2
+        ours.world.fail_next("apply", times=settled_and_line)
+
+        gate.open()
+        await call
+
+        assert ours.world.attempts == []
+        assert [told.number for told in one.told.of(HistoryLost)] == [13]
+        assert len(one.holdings) == 0
 
 
 @in_virtual_time
