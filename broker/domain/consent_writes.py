@@ -20,7 +20,7 @@ from broker.domain.grant import (
     GrantState,
     RejectionRecord,
 )
-from broker.domain.refresh_writes import Issue, with_issue
+from broker.domain.refresh_writes import Issue, let_go, with_issue
 
 
 def claim_consent(grant: Grant, claimer: Claimer, *, now: datetime) -> Decision:
@@ -67,6 +67,21 @@ def store_consented(
             rejection=RejectionRecord(),
         )
     )
+
+
+def drop_consented(grant: Grant, mine: Attempt, *, subject: str | None) -> Decision:
+    """Ends an own attempt whose tokens are not kept. `subject`: the company, where it is known.
+
+    Whether a second consent ends the first grant at Pleo is not known. So, unless the company is
+    another one, the grant's own refresh token may be dead of it, with nobody holding what replaced
+    it: the same doubt as after a consent whose answer never came.
+    """
+    decision = let_go(grant, mine)
+    is_anothers = None not in {subject, grant.subject} and subject != grant.subject
+    if not isinstance(decision, Changed) or is_anothers:
+        return decision
+    doubt = max(grant.doubt, Doubt.DISCLAIMED)
+    return Changed(after=replace(decision.after, doubt=doubt))
 
 
 def revoke(grant: Grant, *, keeps_pair: bool = False, now: datetime) -> Decision:

@@ -93,7 +93,8 @@ class Doubt(IntEnum):
 
     NONE = 0
     DISCLAIMED = 1
-    """An earlier attempt ended without an answer, and its owner said that it holds nothing."""
+    """An earlier attempt ended without an answer, or with a consent that was dropped, and its owner
+    said that it holds nothing."""
 
     ABANDONED = 2
     """An earlier attempt was armed and never settled: its owner may still hold a pair, or have

@@ -56,15 +56,22 @@ def _error(kept: Outcome) -> str:
     return kept.metadata.get("error", "")
 
 
+def required_subject(grant: Grant, *, expected: str | None, allow_change: bool) -> str | None:
+    """Returns the company that must have consented, if it may not be any.
+
+    It is the one that was named at the start; else, unless a change was allowed, the one that the
+    tenant is known to be.
+    """
+    return expected or (None if allow_change else grant.subject)
+
+
 def subject_problem(
-    grant: Grant, *, expected: str | None, allow_change: bool, actual: str | None
+    tenant: str, *, required: str | None, actual: str | None
 ) -> SubjectMismatch | None:
     """Returns why the company that consented is not the one that it must be, if so.
 
-    It must be the one that was named at the start; else, unless a change was allowed, the one that
-    the tenant is known to be. A company that cannot be determined is none of these.
+    A company that cannot be determined is not the one.
     """
-    required = expected or (None if allow_change else grant.subject)
     if required is None or required == actual:
         return None
-    return SubjectMismatch(tenant=grant.tenant, expected=required, actual=actual)
+    return SubjectMismatch(tenant=tenant, expected=required, actual=actual)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain, repeat
 from typing import Final, TypeVar
 
 from broker.domain.answers import Answer, Rotated, Unknown
@@ -31,9 +33,16 @@ from broker.service.wire import Wire
 Over = TypeVar("Over")
 
 IDENTIFY_TRIES: Final = 2
-"""How often Pleo is asked whose the tokens are: a reconnect that cannot be told is refused, and a
-customer sent through consent again for one lost packet. Each takes 5 s at most; with a token
+"""How often Pleo is asked whose the tokens are, at least: one packet may be lost. With a token
 request of 10 s before them, both fit into the attempt's 30 s."""
+
+IDENTIFY_SECONDS: Final = 5.0
+"""The longest that one of them takes (`Provider.introspect`)."""
+
+IDENTIFY_PAUSES: Final = (0.0, 0.5, 1.0, 2.0)
+"""Seconds between them, the last for all that follow. More than two are made only where a company
+that cannot be told is refused: the look-up is a harmless GET, and an API that restarts is back
+within seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +103,22 @@ class Consenting:
         async with self.turnstile.turn():
             return await self.wire.present(claimed, request)
 
-    async def whose(self, access_token: AccessToken | None) -> Introspection:
-        """Asks Pleo whose an access token is; without one, nothing is known. Never raises."""
+    async def whose(
+        self, access_token: AccessToken | None, *, until: float = -math.inf
+    ) -> Introspection:
+        """Asks Pleo whose an access token is; without one, nothing is known. Never raises.
+
+        `until`: on the loop's clock, for how long it may be asked again and again.
+        """
         told = Introspection(is_live=None)
         if access_token is None:
             return told
-        for _ in range(IDENTIFY_TRIES):
+        for tries, pause in enumerate(chain(IDENTIFY_PAUSES, repeat(IDENTIFY_PAUSES[-1])), start=1):
             told = await self.provider.introspect(access_token)
-            if told.is_live is not None:
+            ends_at = asyncio.get_running_loop().time() + pause + IDENTIFY_SECONDS
+            if told.is_live is not None or (tries >= IDENTIFY_TRIES and ends_at > until):
                 break
+            await asyncio.sleep(pause)
         return told
 
     async def identified(
@@ -113,17 +129,22 @@ class Consenting:
         rotated: Rotated,
         presented: RefreshToken,
         otherwise: KnownScopes,
+        is_required: bool,
     ) -> Issue:
         """Returns what was issued, with the company and the scopes as Pleo's API tells them.
 
         `rotated` is the answer. `presented` stays where no refresh token was issued; `otherwise`
-        are the scopes where Pleo tells none (RFC 6749 §5.1).
+        are the scopes where Pleo tells none (RFC 6749 §5.1). `is_required`: a company that cannot
+        be told is refused, and so Pleo is asked for as long as the attempt allows.
         """
         sent_at = presentation.sent_at or claimed.started_at
         issued = self.settler.issue(claimed, rotated, sent_at=sent_at, presented=presented)
+        ends_at = claimed.started_at + self.times.answer_within.total_seconds()
         # Between the answer and its settlement the pair is in hand (law 3).
         with self.holdings.hold():
-            told = await self.whose(rotated.access_token)
+            told = await self.whose(
+                rotated.access_token, until=ends_at if is_required else -math.inf
+            )
         return described(issued, told, otherwise)
 
     async def settle(self, claimed: Claimed, ending: Ending) -> Written:
@@ -145,17 +166,24 @@ def described(issued: Issue, told: Introspection, otherwise: KnownScopes) -> Iss
 
 
 def closing(
-    mine: Attempt, answer: Answer, *, even_late: bool = False
+    mine: Attempt,
+    answer: Answer,
+    *,
+    even_late: bool = False,
+    dropping: Callable[[Grant], Decision] | None = None,
 ) -> Callable[[Reading], Decision]:
     """Returns the write of an attempt that stores no pair: an earlier grant is as it was.
 
     `even_late`: what is written beside it is written also where somebody else has the row by now.
+    `dropping`: ends it where tokens came and are not kept; None: they are kept elsewhere.
     """
 
     def decide(reading: Reading) -> Decision:
         grant = reading.grant
         if isinstance(answer, Unknown):
             decision = call_unknown(grant, mine, failures=grant.failures)
+        elif isinstance(answer, Rotated) and dropping is not None:
+            decision = dropping(grant)
         else:
             decision = let_go(grant, mine)
         # Not own, and nobody has claimed since: this write was committed, and its acknowledgement

@@ -13,7 +13,7 @@ from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, 
 from broker.domain.authorization import Authorization
 from broker.domain.backoff import FIRST
 from broker.domain.claims import Claimer
-from broker.domain.consent_writes import claim_consent, store_consented
+from broker.domain.consent_writes import claim_consent, drop_consented, store_consented
 from broker.domain.decision import Decision, Why
 from broker.domain.errors import (
     AuthorizationStateInvalid,
@@ -27,7 +27,7 @@ from broker.domain.errors import (
 from broker.domain.escrow import Escrow
 from broker.domain.grant import Attempt, AttemptKind, Grant, ScopesSource
 from broker.domain.history import AttemptOutcome
-from broker.domain.outcomes import SUCCESS, outcome_of, subject_problem
+from broker.domain.outcomes import SUCCESS, outcome_of, required_subject, subject_problem
 from broker.domain.refresh_writes import Issue
 from broker.domain.requests import ExchangeRequest
 from broker.domain.secret import AuthorizationCode, RefreshToken
@@ -102,34 +102,32 @@ class Exchanger:
 
     async def _settle(self, presented: _Presented) -> Grant | BrokerError:
         answer = presented.presentation.answer
-        made: Grant | BrokerError
         # A refresh token alone is a grant: its access token comes with the first refresh.
         if isinstance(answer, Rotated) and answer.refresh_token:
-            made = await self._store(presented, answer, answer.refresh_token)
-        else:
-            made = _error_of(presented.authorization.tenant, answer)
-        if isinstance(made, BrokerError):
-            await self._fail(presented, made)
-        return made
+            return await self._store(presented, answer, answer.refresh_token)
+        return await self._fail(presented, _error_of(presented.authorization.tenant, answer))
 
     async def _store(
         self, presented: _Presented, rotated: Rotated, refresh_token: RefreshToken
     ) -> Grant | BrokerError:
         authorization, claimed = presented.authorization, presented.claimed
+        required = required_subject(
+            claimed.reading.grant,
+            expected=authorization.expected_subject,
+            allow_change=authorization.allow_subject_change,
+        )
         issued = await self._consenting.identified(
             claimed,
             presented.presentation,
             rotated=rotated,
             presented=refresh_token,
             otherwise=KnownScopes(scopes=authorization.scopes, source=ScopesSource.REQUESTED),
+            is_required=required is not None,
         )
-        problem = subject_problem(
-            claimed.reading.grant,
-            expected=authorization.expected_subject,
-            allow_change=authorization.allow_subject_change,
-            actual=issued.subject,
-        )
-        return problem or await self._commit(presented, issued)
+        problem = subject_problem(authorization.tenant, required=required, actual=issued.subject)
+        if problem is not None:
+            return await self._fail(presented, problem, subject=issued.subject)
+        return await self._commit(presented, issued)
 
     async def _commit(self, presented: _Presented, issued: Issue) -> Grant | BrokerError:
         authorization, claimed = presented.authorization, presented.claimed
@@ -139,7 +137,7 @@ class Exchanger:
 
         ending = Ending(
             decide=decide,
-            outcome=attempt_outcome(presented.presentation.answer),
+            outcome=AttemptOutcome.ROTATED,
             presentation=presented.presentation,
             beside=Conclude(state_hash=authorization.state_hash, outcome=SUCCESS),
             holds_pair=True,
@@ -158,26 +156,42 @@ class Exchanger:
         try:
             written = await self._consenting.settle(claimed, ending)
         except SubjectAlreadyConnected as error:
-            return error
+            return await self._fail(presented, error, subject=issued.subject)
         if written.not_allowed in {None, Why.ALREADY}:
             return written.reading.grant
         # A later consent or a revocation is in the row: this one came too late.
-        return ExchangeOutcomeUnknown(tenant=authorization.tenant)
+        late = ExchangeOutcomeUnknown(tenant=authorization.tenant)
+        return await self._fail(
+            presented, late, subject=issued.subject, outcome=AttemptOutcome.STALE
+        )
 
-    async def _fail(self, presented: _Presented, error: BrokerError) -> None:
-        claimed, answer = presented.claimed, presented.presentation.answer
+    async def _fail(
+        self,
+        presented: _Presented,
+        error: BrokerError,
+        *,
+        subject: str | None = None,
+        outcome: AttemptOutcome | None = None,
+    ) -> BrokerError:
+        """Ends an attempt that stores no pair. `subject`: whose tokens came, where it is known."""
+        mine, answer = presented.claimed.attempt, presented.presentation.answer
         beside = _remember(presented.authorization.state_hash, answer, error)
         # An outcome is kept whoever has the row by now. A state that was made good again may have
         # been spent anew since, and is not touched twice.
         even_late = isinstance(beside, Conclude)
+
+        def drop(grant: Grant) -> Decision:
+            return drop_consented(grant, mine, subject=subject)
+
         ending = Ending(
-            decide=closing(claimed.attempt, answer, even_late=even_late),
-            outcome=_ended(answer, error),
+            decide=closing(mine, answer, even_late=even_late, dropping=drop),
+            outcome=outcome or attempt_outcome(answer),
             presentation=presented.presentation,
             beside=beside,
             error=error_of(answer),
         )
-        await self._consenting.settle(claimed, ending)
+        await self._consenting.settle(presented.claimed, ending)
+        return error
 
 
 def _claim(exchange: Exchange) -> Claim:
@@ -192,13 +206,6 @@ def _claim(exchange: Exchange) -> Claim:
         )
 
     return Claim(kind=AttemptKind.EXCHANGE, decide=decide, beside=spend)
-
-
-def _ended(answer: Answer, error: BrokerError) -> AttemptOutcome:
-    is_pair = isinstance(answer, Rotated) and answer.refresh_token is not None
-    # Of a whole pair nothing else is called unknown than one that came too late.
-    is_late = is_pair and isinstance(error, ExchangeOutcomeUnknown)
-    return AttemptOutcome.STALE if is_late else attempt_outcome(answer)
 
 
 def _remember(state_hash: bytes, answer: Answer, error: BrokerError) -> Beside:

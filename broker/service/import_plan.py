@@ -28,7 +28,7 @@ from broker.domain.imports import (
     decide_import,
     presented,
 )
-from broker.domain.outcomes import subject_problem
+from broker.domain.outcomes import required_subject, subject_problem
 from broker.domain.refresh_writes import Issue
 from broker.domain.secret import RefreshToken
 from broker.ports import Introspection
@@ -134,9 +134,13 @@ def _lives(brought: Brought, reading: Reading) -> bool:
 
 def mismatch(brought: Brought, grant: Grant, actual: str | None) -> SubjectMismatch | None:
     """Returns why the company is not the one that it must be, if so; None: not determined."""
-    return subject_problem(
-        grant, expected=brought.request.expected_subject, allow_change=False, actual=actual
-    )
+    return subject_problem(brought.tenant, required=required_company(brought, grant), actual=actual)
+
+
+def required_company(brought: Brought, grant: Grant) -> str | None:
+    """Returns the company that the token must be of, if it may not be any."""
+    expected = brought.request.expected_subject
+    return required_subject(grant, expected=expected, allow_change=False)
 
 
 def kept_issue(brought: Brought, reading: Reading) -> Issue:

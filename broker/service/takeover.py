@@ -33,7 +33,14 @@ from broker.ports import ConsentStore, Presentation, PutImport
 from broker.service.claim import Claim
 from broker.service.consenting import Consenting, is_abandoned
 from broker.service.import_answers import came_too_late, error_after, record_after
-from broker.service.import_plan import Brought, Plan, kept_issue, mismatch, plan_import
+from broker.service.import_plan import (
+    Brought,
+    Plan,
+    kept_issue,
+    mismatch,
+    plan_import,
+    required_company,
+)
 from broker.service.import_record import ImportRecords
 from broker.service.rows import Act, BesideNotAppliedError, Reading
 from broker.service.settle import Claimed, Ending
@@ -120,6 +127,7 @@ class Takeover:
             rotated=answer,
             presented=refresh_token,
             otherwise=self._brought.known_scopes,
+            is_required=required_company(self._brought, claimed.reading.grant) is not None,
         )
         return await self._store(claimed, issued, presentation=presentation)
 

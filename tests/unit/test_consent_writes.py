@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.consent_writes import destroy_pair, revoke, store_consented
+from broker.domain.consent_writes import destroy_pair, drop_consented, revoke, store_consented
 from broker.domain.decision import Decision, Why
 from broker.domain.grant import (
     Attempt,
@@ -150,6 +150,31 @@ def test_no_refresh_of_the_old_grant_is_stored_over_a_consent() -> None:
     consented = changed(store(some_grant_under(MINE)))
 
     assert why_not(store_rotated(consented, refresh, some_issue(), now=THE_NOW)) is Why.MOVED_ON
+
+
+@pytest.mark.parametrize(
+    ("known", "consented", "doubt"),
+    [
+        pytest.param("urn:a", None, Doubt.DISCLAIMED, id="nobody knows whose the consent was"),
+        pytest.param("urn:a", "urn:a", Doubt.DISCLAIMED, id="the same company's"),
+        pytest.param(None, "urn:b", Doubt.DISCLAIMED, id="nobody knows whose the grant is"),
+        pytest.param("urn:a", "urn:b", Doubt.NONE, id="another company's"),
+    ],
+)
+def test_a_dropped_consent_leaves_doubt_unless_it_was_anothers(
+    known: str | None, consented: str | None, doubt: Doubt
+) -> None:
+    before = some_grant_under(MINE, subject=known)
+
+    after = changed(drop_consented(before, MINE, subject=consented))
+
+    assert after == replace(before, attempt=None, doubt=doubt)
+
+
+def test_a_dropped_consent_lets_no_other_attempt_go() -> None:
+    grant = some_grant_under(THEIRS)
+
+    assert why_not(drop_consented(grant, MINE, subject=None)) is Why.NOT_OWN
 
 
 @pytest.mark.parametrize("state", REVOCABLE)

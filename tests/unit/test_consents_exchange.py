@@ -14,8 +14,10 @@ from broker.domain.errors import (
     ExchangeOutcomeUnknown,
     ProviderRejectedClient,
     ProviderUnavailable,
+    ReauthRequired,
     RefreshInProgress,
     StoreUnavailable,
+    SubjectMismatch,
 )
 from broker.domain.grant import AttemptKind, Doubt, Grant, GrantState, ScopesSource, TokenPair
 from broker.domain.history import AttemptOutcome
@@ -370,7 +372,66 @@ async def test_on_a_reconnect_a_company_that_pleo_does_not_name_is_refused() -> 
         came = await one.consented()
 
         assert await refused(one, came) == "SUBJECT_MISMATCH"
-        assert ours.grant().pair == before.pair
+        assert (ours.grant().pair, ours.grant().attempt) == (before.pair, None)
+
+
+@in_virtual_time
+async def test_on_a_reconnect_pleo_is_asked_as_long_as_the_attempt_allows() -> None:
+    """Refused, the customer may have lost the grant for an API that was down for a moment."""
+    async with fleet() as ours:
+        ours.connect()
+        ours.pleo.sandbox.faults.add(fail(503), endpoint="api", times=7)
+        one = desk(ours)
+
+        grant = await one.complete(await one.consented())
+
+        assert (grant.subject, grant.generation) == (ACME, 8)
+        assert seconds_gone() > 5
+
+
+@pytest.mark.parametrize("seconds", [0, 12])
+@in_virtual_time
+async def test_the_asking_ends_before_the_attempt_does(seconds: float) -> None:
+    """After the deadline a refresh may be presented beside the consent."""
+    async with fleet() as ours:
+        ours.connect()
+        ours.pleo.sandbox.faults.add(Delay(seconds=seconds, when="after"))
+        ours.pleo.sandbox.faults.add(Hold(), endpoint="api", times=None)
+        one = desk(ours)
+
+        with pytest.raises(SubjectMismatch):
+            await one.complete(await one.consented())
+
+        assert 20 <= seconds_gone() <= 28
+
+
+@in_virtual_time
+async def test_a_grant_that_dies_after_a_dropped_consent_is_told_as_lost() -> None:
+    """Whether a second consent ends the first grant is not known: it was not the customer."""
+    async with fleet() as ours:
+        ours.connect_expired()
+        ours.pleo.sandbox.faults.add(fail(503), endpoint="api", times=None)
+        one = desk(ours)
+        with pytest.raises(SubjectMismatch):
+            await one.complete(await one.consented())
+        ours.pleo.sandbox.server.disconnect(company=ACME)
+
+        with pytest.raises(ReauthRequired) as required:
+            await one.generation()
+
+        assert required.value.metadata["cause"] == "ROTATION_LOST"
+
+
+@in_virtual_time
+async def test_another_companys_consent_casts_no_doubt_on_a_grant() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        one = desk(ours)
+
+        with pytest.raises(SubjectMismatch):
+            await one.complete(await one.consented(BLUE))
+
+        assert ours.grant().doubt is Doubt.NONE
 
 
 @in_virtual_time
@@ -382,6 +443,7 @@ async def test_at_first_a_company_that_pleo_does_not_name_is_let_in() -> None:
         grant = await one.complete(await one.consented())
 
         assert (grant.state, grant.subject) == (GrantState.ACTIVE, None)
+        assert seconds_gone() == 0
 
 
 @in_virtual_time

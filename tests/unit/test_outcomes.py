@@ -15,7 +15,7 @@ from broker.domain.errors import (
     SubjectAlreadyConnected,
     SubjectMismatch,
 )
-from broker.domain.outcomes import SUCCESS, error_of, outcome_of, subject_problem
+from broker.domain.outcomes import SUCCESS, error_of, outcome_of, required_subject, subject_problem
 from support.grants import some_grant
 
 KEPT: list[BrokerError] = [
@@ -76,6 +76,7 @@ def test_the_company_must_be_the_known_or_named_one(
 ) -> None:
     grant = some_grant(subject=known)
 
-    problem = subject_problem(grant, expected=expected, allow_change=allow_change, actual=actual)
+    must_be = required_subject(grant, expected=expected, allow_change=allow_change)
+    problem = subject_problem(grant.tenant, required=must_be, actual=actual)
 
     assert (None if problem is None else problem.metadata["expected"]) == required
