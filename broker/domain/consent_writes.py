@@ -116,10 +116,29 @@ def revoke(grant: Grant, *, keeps_pair: bool = False, now: datetime) -> Decision
     )
 
 
-def destroy_pair(grant: Grant) -> Decision:
-    """Destroys the tokens that a revocation kept for the deletion at Pleo."""
+def claim_deletion(grant: Grant, claimer: Claimer, *, generation: int, now: datetime) -> Decision:
+    """Takes the right to delete the installation at Pleo, and keeps consents waiting meanwhile.
+
+    Allowed when REVOKED in this generation, with the pair that was kept for it, while no attempt
+    but the claimer's own is live. The attempt is only claimed: nothing is presented.
+    """
+    if grant.state is not GrantState.REVOKED or grant.generation != generation:
+        return Unchanged(why=Why.MOVED_ON)
+    if is_blocked(grant, claimer, now):
+        return Unchanged(why=Why.ATTEMPT_LIVE)
+    if grant.pair is None:
+        return Unchanged(why=Why.NO_TOKEN)
+    attempt = new_attempt(grant, claimer, AttemptPhase.CLAIMED, now)
+    doubt = doubt_of_claim(grant, claimer)
+    return Changed(after=replace(grant, attempt=attempt, last_attempt=attempt.number, doubt=doubt))
+
+
+def destroy_pair(grant: Grant, mine: Attempt | None = None) -> Decision:
+    """Destroys the tokens that a revocation kept for the deletion at Pleo, and ends its attempt."""
     if grant.state is not GrantState.REVOKED:
         return Unchanged(why=Why.STATE)
     if grant.pair is None:
         return Unchanged(why=Why.ALREADY)
-    return Changed(after=replace(grant, pair=None, expires_at=None))
+    is_own = mine is not None and grant.owns(mine.number)
+    attempt = None if is_own else grant.attempt
+    return Changed(after=replace(grant, pair=None, expires_at=None, attempt=attempt))

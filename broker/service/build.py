@@ -32,6 +32,7 @@ from broker.service.canary import CanaryKeeper
 from broker.service.claim import Claims
 from broker.service.completing import Completing
 from broker.service.consenting import Consenting, longest_wait
+from broker.service.deleting import Deleting
 from broker.service.exchange import Exchanger
 from broker.service.facade import Broker
 from broker.service.fetch import Fetcher
@@ -342,7 +343,7 @@ def _grants(ports: Ports, options: Options, parts: Consenting, *, obtain: Obtain
         rows=parts.rows,
         memory=parts.memory,
         news=parts.news,
-        provider=ports.provider,
+        deleting=Deleting(rows=parts.rows, claims=parts.claims, provider=ports.provider),
         obtain=living,
         may_delete_at_provider=options.may_delete_at_provider,
     )

@@ -10,16 +10,12 @@ from broker.domain.consent_writes import destroy_pair, revoke
 from broker.domain.errors import (
     FieldViolation,
     InvalidRequest,
-    KeyUnavailable,
-    ProviderUnavailable,
     ReauthRequired,
-    RecordUnreadable,
     TenantNotFound,
 )
-from broker.domain.freshness import Freshness, access_token_of, freshness
-from broker.domain.grant import Grant, GrantState, UnreadablePair
-from broker.domain.secret import AccessToken
-from broker.ports import GrantStore, ListQuery, Provider
+from broker.domain.grant import Attempt, Grant, GrantState
+from broker.ports import GrantStore, ListQuery
+from broker.service.deleting import Deleting
 from broker.service.memory import Memory
 from broker.service.messages import RevokeGrant, ServedToken
 from broker.service.news import News, moved_to
@@ -36,7 +32,7 @@ class Grants:
     rows: Rows
     memory: Memory
     news: News
-    provider: Provider
+    deleting: Deleting
     obtain: Callable[[str], Awaitable[ServedToken]]
     """Returns a living token of a tenant, as callers get it."""
 
@@ -67,8 +63,9 @@ class Grants:
         Raises:
             TenantNotFound: there never was a grant.
             InvalidRequest: the step at Pleo is asked for, and the setting forbids it.
-            ProviderUnavailable: Pleo has not confirmed; the grant serves no tokens any more, unless
-            it could not even be asked. BrokerError: as GetAccessToken; nothing was changed.
+            ProviderUnavailable, RefreshOutcomeUnknown: Pleo has not confirmed, or was not asked
+            because a consent is under way; the grant serves no tokens any more, unless no living
+            one could be fetched. BrokerError: as GetAccessToken; nothing was changed.
         """
         self._check(request)
         reading = await self._read(request.tenant)
@@ -76,9 +73,8 @@ class Grants:
         reading = await self._revoke(request, reading, keeps_pair=deletes)
         if reading.grant.pair is None:
             return reading.grant
-        if request.at_provider:
-            await self.provider.delete_installation(_living(reading))
-        return await self._destroy(request, reading)
+        mine = await self.deleting.delete(reading) if request.at_provider else None
+        return await self._destroy(request, reading, mine)
 
     def _check(self, request: RevokeGrant) -> None:
         if request.at_provider and not self.may_delete_at_provider:
@@ -111,9 +107,9 @@ class Grants:
             await self.news.announce(moved_to(written.reading))
         return written.reading
 
-    async def _destroy(self, request: RevokeGrant, reading: Reading) -> Grant:
+    async def _destroy(self, request: RevokeGrant, reading: Reading, mine: Attempt | None) -> Grant:
         def propose(current: Reading) -> Proposal:
-            return Proposal(decision=destroy_pair(current.grant))
+            return Proposal(decision=destroy_pair(current.grant, mine))
 
         return (await self.rows.write(reading, propose, _act(request))).reading.grant
 
@@ -125,23 +121,3 @@ def _act(request: RevokeGrant) -> Act:
         reason=request.reason,
         is_administrative=True,
     )
-
-
-def _living(reading: Reading) -> AccessToken:
-    grant, access_token = reading.grant, access_token_of(reading.grant)
-    if isinstance(grant.pair, UnreadablePair):
-        raise _unreadable(grant.tenant, grant.pair)
-    if access_token is None or freshness(grant, reading.latest_now()) is Freshness.EXPIRED:
-        raise ProviderUnavailable(
-            "no living access token is left to delete the installation with: remove it in Pleo, "
-            "and revoke without the step at Pleo to destroy the tokens",
-            tenant=grant.tenant,
-            metadata={"code": "access_token_expired"},
-        )
-    return access_token
-
-
-def _unreadable(tenant: str, pair: UnreadablePair) -> KeyUnavailable | RecordUnreadable:
-    if pair.is_key_missing:
-        return KeyUnavailable("this replica lacks the key of the grant's tokens", tenant=tenant)
-    return RecordUnreadable("the grant's tokens do not open", tenant=tenant)

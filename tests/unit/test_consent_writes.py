@@ -7,11 +7,18 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.consent_writes import destroy_pair, drop_consented, revoke, store_consented
+from broker.domain.consent_writes import (
+    claim_deletion,
+    destroy_pair,
+    drop_consented,
+    revoke,
+    store_consented,
+)
 from broker.domain.decision import Decision, Why
 from broker.domain.grant import (
     Attempt,
     AttemptKind,
+    AttemptPhase,
     Doubt,
     FailureKind,
     FailureRecord,
@@ -25,6 +32,7 @@ from support.grants import (
     THE_NOW,
     changed,
     some_attempt,
+    some_claimer,
     some_grant,
     some_grant_under,
     some_issue,
@@ -254,3 +262,38 @@ def test_the_tokens_of_a_revoked_grant_are_destroyed_once() -> None:
 
 def test_the_tokens_of_a_living_grant_are_not_destroyed() -> None:
     assert why_not(destroy_pair(some_grant())) is Why.STATE
+
+
+REVOKED = some_grant(state=GrantState.REVOKED, revoked_at=THE_NOW, expires_at=THE_NOW)
+
+
+def claim(grant: Grant, *, generation: int = 7) -> Decision:
+    return claim_deletion(grant, some_claimer(), generation=generation, now=THE_NOW)
+
+
+def test_a_deletion_is_claimed_and_presents_nothing() -> None:
+    after = changed(claim(REVOKED))
+
+    assert after.attempt is not None
+    assert (after.attempt.number, after.attempt.phase) == (13, AttemptPhase.CLAIMED)
+    assert replace(after, attempt=None, last_attempt=12) == REVOKED
+
+
+@pytest.mark.parametrize(
+    ("grant", "why"),
+    [
+        pytest.param(some_grant(), Why.MOVED_ON, id="a consent came since"),
+        pytest.param(replace(REVOKED, generation=9), Why.MOVED_ON, id="revoked again since"),
+        pytest.param(replace(REVOKED, attempt=MINE), Why.ATTEMPT_LIVE, id="a consent under way"),
+        pytest.param(replace(REVOKED, pair=None), Why.NO_TOKEN, id="the tokens are destroyed"),
+    ],
+)
+def test_a_deletion_is_not_claimed_beside_anything_else(grant: Grant, why: Why) -> None:
+    assert why_not(claim(grant)) is why
+
+
+def test_with_the_tokens_the_attempt_that_deleted_ends_and_no_other() -> None:
+    deleting = some_grant_under(THEIRS, state=GrantState.REVOKED, revoked_at=THE_NOW)
+
+    assert changed(destroy_pair(deleting, THEIRS)).attempt is None
+    assert changed(destroy_pair(deleting, MINE)).attempt == THEIRS

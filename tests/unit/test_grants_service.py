@@ -12,16 +12,17 @@ from broker.domain.errors import (
     KeyUnavailable,
     ProviderUnavailable,
     RecordUnreadable,
+    RefreshOutcomeUnknown,
     StoreUnavailable,
     TenantNotFound,
 )
-from broker.domain.grant import GrantState, TokenPair
+from broker.domain.grant import Grant, GrantState, TokenPair
 from broker.domain.history import GrantEvent
 from broker.ports import ListQuery
 from broker.sandbox.faults import Hold, fail
-from support.consent_service import ACME, WEB, Desk, desk, looping
+from support.consent_service import ACME, WEB, Desk, HoldOne, desk, exchanges, looping
 from support.grants import THE_NOW, some_grant, some_reauth
-from support.service import Fleet, fleet
+from support.service import Fleet, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 
@@ -242,6 +243,97 @@ async def test_a_deletion_that_failed_goes_on_when_it_is_repeated() -> None:
         revoked = await one.revoke(at_provider=True)
 
         assert (revoked.generation, revoked.pair, lives_at_pleo(ours)) == (8, None, False)
+
+
+async def is_revoked_but_not_at_pleo(ours: Fleet, one: Desk) -> None:
+    """The tokens are kept for the deletion, which comes with the next call."""
+    ours.connect()
+    ours.pleo.sandbox.faults.add(fail(503), endpoint="api")
+    await fails(one, ProviderUnavailable)
+
+
+@in_virtual_time
+async def test_nothing_is_deleted_at_pleo_while_a_consent_is_under_way() -> None:
+    """The deletion would end the new grant with the old one."""
+    async with fleet() as ours:
+        one, two = desk(ours), desk(ours, "two")
+        await is_revoked_but_not_at_pleo(ours, one)
+        ours.pleo.sandbox.faults.add(Hold(when="after"), grant_type="authorization_code")
+        call = two.call(two.complete(await two.consented()))
+        await ours.pleo.sandbox.until(held=1)
+
+        error = await fails(one, RefreshOutcomeUnknown)
+        ours.pleo.sandbox.release()
+
+        assert isinstance(error, RefreshOutcomeUnknown)
+        assert not error.may_channel_retry
+        assert isinstance(await call, Grant)
+        assert (ours.grant().state, lives_at_pleo(ours)) == (GrantState.ACTIVE, True)
+
+
+@in_virtual_time
+async def test_a_consent_that_was_stored_since_is_not_deleted_at_pleo() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        one, two = desk(ours), desk(ours, "two")
+        came = await two.consented()
+        ours.world.on_arrival = deletion = HoldOne("apply", 2)
+        call = one.call(one.revoke(at_provider=True))
+        await deletion.reached.wait()
+        await two.complete(came)
+
+        deletion.let_go()
+
+        assert isinstance(await call, RefreshOutcomeUnknown)
+        assert (ours.grant().state, lives_at_pleo(ours)) == (GrantState.ACTIVE, True)
+
+
+@in_virtual_time
+async def test_a_consent_waits_until_the_deletion_is_over() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        one, two = desk(ours), desk(ours, "two")
+        came = await two.consented()
+        ours.pleo.sandbox.faults.add(Hold(), endpoint="api")
+        revocation = one.call(one.revoke(at_provider=True))
+        await ours.pleo.sandbox.until(held=1)
+        consent = two.call(two.complete(came))
+        await pass_time(1)
+        assert exchanges(ours) == []
+
+        ours.pleo.sandbox.release()
+
+        assert isinstance(await revocation, Grant)
+        assert isinstance(await consent, Grant)
+        assert (ours.grant().state, lives_at_pleo(ours)) == (GrantState.ACTIVE, True)
+
+
+@in_virtual_time
+async def test_a_deletion_that_came_late_to_its_turn_is_not_sent() -> None:
+    """Beyond its own time a consent may have begun."""
+    async with fleet() as ours:
+        one = desk(ours)
+        await is_revoked_but_not_at_pleo(ours, one)
+        ours.world.on_departure = claim = HoldOne("apply", 1)
+        call = one.call(one.revoke(at_provider=True))
+        await claim.reached.wait()
+        await pass_time(11)
+
+        claim.let_go()
+
+        assert isinstance(await call, RefreshOutcomeUnknown)
+        assert (lives_at_pleo(ours), ours.grant().attempt) == (True, None)
+
+
+@in_virtual_time
+async def test_a_deletion_that_failed_makes_way_for_the_next_consent() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await is_revoked_but_not_at_pleo(ours, one)
+
+        await one.complete(await one.consented())
+
+        assert (ours.grant().state, seconds_gone()) == (GrantState.ACTIVE, 0)
 
 
 @in_virtual_time
