@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from broker.domain.errors import ReauthRequired, TenantNotFound
+from broker.domain.errors import ReauthRequired, SubjectMismatch, TenantNotFound
 from broker.domain.grant import Grant, GrantState
 from broker.service.messages import ServedToken
 from simulation.cast import Cast
 from simulation.keeping import refresh_token_of
-from simulation.laws import NOTHING_LOST
+from simulation.laws import NOTHING_LOST, Shown
 from simulation.people import People
 from simulation.process import Gone
 
@@ -102,6 +102,18 @@ class Ending:
         if not was_ended and tenant not in self.cast.laws.doubtful:
             self.cast.story.break_law(NOTHING_LOST, f"{tenant} is lost, and every answer came")
 
+    def _was_refused(self, shown: Shown) -> bool:
+        """Whether its company was not, or could not be told to be, the one that may consent.
+
+        Nobody's or a stranger's tokens are not kept (ARCHITECTURE.md, "Decisions").
+        """
+        return any(
+            (each.tenant, each.attempt_number) == (shown.tenant, shown.number)
+            and each.outcome is not None
+            and each.outcome.reason == SubjectMismatch.reason
+            for each in self.cast.fleet.world.authorizations.values()
+        )
+
     def _judge_unstored(self, refresh_token: str) -> None:
         """Judges a pair that lives and was never stored: something newer must have won."""
         keeping, shown = self.cast.keeping, self.cast.laws.brought_by[refresh_token]
@@ -111,6 +123,8 @@ class Ending:
         row = keeping.world.rows[shown.tenant].grant
         mine, theirs = keeping.find(refresh_token), keeping.find(refresh_token_of(row) or "")
         is_of_this_grant = mine and theirs and mine.grant is theirs.grant
+        if self._was_refused(shown):
+            return
         if shown.number > row.consent_attempt and (shown.refresh_token is None or is_of_this_grant):
             what = f"{keeping.name(refresh_token)} of {shown.process.name} was never stored"
             self.cast.story.break_law(NOTHING_LOST, what)
