@@ -48,9 +48,9 @@ from broker.store.escrow_sealing import EscrowSealer
 from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
-from broker.store.partitions import maintain_attempts
 from broker.store.pool import Pool, open_pool
 from broker.store.sealing import Keyring
+from broker.store.upkeep import maintain
 from broker.wiring import home, pool_settings, provider_settings, redis_client
 
 _SETTLING_PATIENCE: Final = 10.0
@@ -61,7 +61,7 @@ _CHECK_CONNECTIONS: Final = 2
 """For health alone: a check must not wait behind a herd, nor a herd behind a check."""
 
 _HOUR: Final = 3600.0
-"""Seconds between looks after partitions, which are made a week ahead."""
+"""Seconds between turns of the upkeep: partitions are made a week ahead."""
 
 
 Loop: TypeAlias = Callable[[], Coroutine[None, None, None]]
@@ -226,14 +226,14 @@ def _health(
 
 
 def _loops(settings: ServeSettings, outside: _Outside, service: Service, health: Health) -> Loops:
-    async def partitions() -> None:
-        await maintain_attempts(outside.pool, retention=settings.attempt_retention)
+    async def turn() -> None:
+        await maintain(outside.pool, attempt_retention=settings.attempt_retention)
 
     async def upkeep() -> None:
-        await repeat("partitions", partitions, pause=_HOUR, observer=outside.observer)
+        await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
     # Until the database has been seen to be ours, asking it would only fill the log.
-    later = {**service.loops(), "partitions": upkeep}
+    later = {**service.loops(), "upkeep": upkeep}
     return {"health": health.run} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }

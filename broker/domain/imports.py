@@ -142,6 +142,15 @@ def refused(record: Import, error: str) -> Import:
     return replace(record, outcome=ImportOutcome.REFUSED, refresh_token=None, error=error)
 
 
+def unanswered(record: Import) -> Import:
+    """Returns the record of a token to which no answer came; after the last time it is destroyed.
+
+    A pair that an earlier presentation brought after all is stored out of its escrow all the same.
+    """
+    is_last = record.presentations >= MOST_PRESENTATIONS
+    return refused(record, OUTCOME_UNKNOWN) if is_last else record
+
+
 def rotated_unstored(record: Import, newest: RefreshToken) -> Import:
     """Returns the record of a grant that may not be stored, with the token that lives now."""
     return replace(record, refresh_token=newest, presentations=0, error=SUPERSEDED)

@@ -13,7 +13,7 @@ from broker.domain.errors import (
     RefreshOutcomeUnknown,
     RefreshTokenRejected,
 )
-from broker.domain.imports import Import, not_presented, refused
+from broker.domain.imports import Import, not_presented, refused, unanswered
 from broker.service.settle import Claimed
 
 Tokenless: TypeAlias = Refused | NotProcessed | Unknown | Misconfigured
@@ -28,7 +28,7 @@ def record_after(record: Import, answer: Tokenless) -> Import:
         case NotProcessed() | Misconfigured():
             return not_presented(record)
         case Unknown():
-            return record
+            return unanswered(record)
         case _:
             assert_never(answer)
 

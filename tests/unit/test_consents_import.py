@@ -24,7 +24,7 @@ from broker.domain.errors import (
 from broker.domain.freshness import LONGEST_LIFETIME
 from broker.domain.grant import Grant, GrantState, ScopesSource, TokenPair
 from broker.domain.history import AttemptOutcome
-from broker.domain.imports import ImportOutcome
+from broker.domain.imports import OUTCOME_UNKNOWN, ImportOutcome
 from broker.domain.secret import RefreshToken, Secret
 from broker.sandbox.faults import Alter, Drop, Hold, Revoke, Step, fail, rate_limit, refuse
 from support.consent_service import ACME, BLUE, desk, the_import
@@ -165,9 +165,11 @@ async def test_a_token_without_answer_is_presented_once_more_at_most() -> None:
         for _ in range(2):
             with pytest.raises(RefreshOutcomeUnknown):
                 await one.bring(made.refresh_token)
-        with pytest.raises(RefreshTokenRejected):
+        with pytest.raises(RefreshTokenRejected) as rejected:
             await one.bring(made.refresh_token)
 
+        assert rejected.value.metadata == {"error": OUTCOME_UNKNOWN}
+        assert the_import(ours).refresh_token is None
         assert ours.counts().presentations == 2
         assert seconds_gone() == pytest.approx(30, abs=0.3)
 
