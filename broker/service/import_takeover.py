@@ -32,7 +32,7 @@ from broker.domain.requests import RefreshRequest
 from broker.ports import ConsentStore, Presentation, PutImport
 from broker.service.claim import Claim
 from broker.service.consenting import Consenting, is_abandoned
-from broker.service.import_answers import came_too_late, error_after, record_after
+from broker.service.import_ending import ImportRecords, came_too_late, error_after, record_after
 from broker.service.import_plan import (
     Brought,
     Plan,
@@ -41,7 +41,6 @@ from broker.service.import_plan import (
     plan_import,
     required_company,
 )
-from broker.service.import_record import ImportRecords
 from broker.service.rows import Act, BesideNotAppliedError, Reading
 from broker.service.settle import Claimed, Ending
 

@@ -1,8 +1,8 @@
-"""Ending an import that made no grant: the row is let go, and its record says what came of it.
+"""Ending an import that made no grant: what is on record of it, and what the caller is told.
 
-A record is written with the row's change, so that two imports of one token never write it side by
-side. The exception is a rotated token whose import lost the row meanwhile: its record may hold the
-only copy, and is written unless another import has touched it (law 3).
+The row is let go, and the record is written with it, so that two imports of one token never write
+it side by side. The exception is a rotated token whose import lost the row meanwhile: its record
+may hold the only copy, and is written unless another import has touched it (law 3).
 """
 
 from __future__ import annotations
@@ -10,15 +10,74 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias, assert_never
 
-from broker.domain.answers import NotProcessed, Rotated
+from broker.domain.answers import Misconfigured, NotProcessed, Refused, Rotated, Unknown
+from broker.domain.backoff import FIRST
 from broker.domain.decision import Changed, Decision, Unchanged, Why
+from broker.domain.errors import (
+    BrokerError,
+    ProviderRejectedClient,
+    ProviderUnavailable,
+    RefreshOutcomeUnknown,
+    RefreshTokenRejected,
+)
 from broker.domain.history import AttemptOutcome
-from broker.domain.imports import Import
+from broker.domain.imports import Import, not_presented, refused, unanswered
 from broker.ports import ConsentStore, Presentation, PutImport
 from broker.service.consenting import Consenting, closing
 from broker.service.rows import Reading
 from broker.service.settle import LONGEST_PAUSE, Claimed, Ending, error_of, outcome_of
+
+Tokenless: TypeAlias = Refused | NotProcessed | Unknown | Misconfigured
+"""The answers that bring no tokens."""
+
+
+def record_after(record: Import, answer: Tokenless) -> Import:
+    """Returns what is on record after an answer that brought no tokens."""
+    match answer:
+        case Refused(error=error):
+            return refused(record, error)
+        case NotProcessed() | Misconfigured():
+            return not_presented(record)
+        case Unknown():
+            return unanswered(record)
+        case _:
+            assert_never(answer)
+
+
+def error_after(claimed: Claimed, answer: Tokenless) -> BrokerError:
+    """Returns what the caller is told about an answer that brought no tokens."""
+    tenant = claimed.reading.grant.tenant
+    match answer:
+        case Refused(error=error):
+            return RefreshTokenRejected(tenant=tenant, error=error)
+        case Misconfigured(error=error):
+            return ProviderRejectedClient(tenant=tenant, error=error)
+        case NotProcessed(retry_after=retry_after):
+            return ProviderUnavailable(
+                "Pleo cannot be reached, or asks us to wait: import again",
+                tenant=tenant,
+                retry_after=retry_after or FIRST,
+            )
+        case Unknown():
+            return RefreshOutcomeUnknown(
+                "the token was sent to Pleo and no answer came: import again later",
+                tenant=tenant,
+                retry_after=max(claimed.attempt.deadline - claimed.reading.latest_now(), FIRST),
+            )
+        case _:
+            assert_never(answer)
+
+
+def came_too_late(tenant: str) -> BrokerError:
+    """Returns what the caller is told whose token became no grant, because others were faster."""
+    # Of the reasons to come back later the one that no channel obeys by itself: a call that is
+    # tried again unasked would undo the revocation.
+    return RefreshOutcomeUnknown(
+        "another consent or a revocation came first: import again if it is still wanted",
+        tenant=tenant,
+    )
 
 
 class ImportRecords:
