@@ -186,7 +186,8 @@ class GrantServiceServicer:
 
         Errors: TENANT_NOT_FOUND where there never was a grant, PROVIDER_UNAVAILABLE,
         PROVIDER_REJECTED_CLIENT, KEY_UNAVAILABLE, RECORD_UNREADABLE, and those that any call may end
-        with; INVALID_REQUEST also where the setting forbids deleting at Pleo.
+        with; INVALID_REQUEST also where the setting forbids deleting at Pleo; REFRESH_OUTCOME_UNKNOWN
+        also where a new consent of the tenant is under way, or came since: nothing was deleted at Pleo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

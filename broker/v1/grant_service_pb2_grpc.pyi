@@ -127,7 +127,8 @@ class GrantServiceStub:
 
     Errors: TENANT_NOT_FOUND where there never was a grant, PROVIDER_UNAVAILABLE,
     PROVIDER_REJECTED_CLIENT, KEY_UNAVAILABLE, RECORD_UNREADABLE, and those that any call may end
-    with; INVALID_REQUEST also where the setting forbids deleting at Pleo.
+    with; INVALID_REQUEST also where the setting forbids deleting at Pleo; REFRESH_OUTCOME_UNKNOWN
+    also where a new consent of the tenant is under way, or came since: nothing was deleted at Pleo.
     """
 
 @_typing.type_check_only
@@ -229,7 +230,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
 
     Errors: TENANT_NOT_FOUND where there never was a grant, PROVIDER_UNAVAILABLE,
     PROVIDER_REJECTED_CLIENT, KEY_UNAVAILABLE, RECORD_UNREADABLE, and those that any call may end
-    with; INVALID_REQUEST also where the setting forbids deleting at Pleo.
+    with; INVALID_REQUEST also where the setting forbids deleting at Pleo; REFRESH_OUTCOME_UNKNOWN
+    also where a new consent of the tenant is under way, or came since: nothing was deleted at Pleo.
     """
 
 class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -364,7 +366,8 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: TENANT_NOT_FOUND where there never was a grant, PROVIDER_UNAVAILABLE,
         PROVIDER_REJECTED_CLIENT, KEY_UNAVAILABLE, RECORD_UNREADABLE, and those that any call may end
-        with; INVALID_REQUEST also where the setting forbids deleting at Pleo.
+        with; INVALID_REQUEST also where the setting forbids deleting at Pleo; REFRESH_OUTCOME_UNKNOWN
+        also where a new consent of the tenant is under way, or came since: nothing was deleted at Pleo.
         """
 
 def add_GrantServiceServicer_to_server(servicer: GrantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
