@@ -15,6 +15,7 @@ from typing import Final
 from broker.domain.decision import Changed, Decision, Why
 from broker.domain.grant import Grant
 from broker.domain.history import AttemptRecord, GrantEvent
+from broker.domain.refresh_writes import let_go
 from broker.ports import Beside, Change, GrantStore, Snapshot
 
 BY_BROKER: Final = "broker"
@@ -127,14 +128,20 @@ class Rows:
             reading = await self._read_other(reading, has_beside=proposal.beside is not None)
 
     async def note(self, reading: Reading, line: AttemptRecord) -> None:
-        """Writes a line of the history beside the row, which stays as it is, whatever it is by now.
+        """Writes a line of the history beside the row, whatever it is by now.
+
+        All that may change of it is that the line's attempt, which is over, goes.
 
         Raises:
             StoreUnavailable: the line is lost, or is not; nothing hangs on it.
         """
 
         def propose(current: Reading) -> Proposal:
-            return Proposal(decision=Changed(after=current.grant), ended=line)
+            decision = let_go(current.grant, line.attempt)
+            as_it_is = Changed(after=current.grant)
+            return Proposal(
+                decision=decision if isinstance(decision, Changed) else as_it_is, ended=line
+            )
 
         await self.write(reading, propose, Act(call="note"))
 

@@ -72,6 +72,26 @@ async def test_a_slow_refresh_keeps_a_consent_waiting_until_its_deadline_at_most
 
 
 @in_virtual_time
+async def test_after_a_revocation_no_consent_waits_for_a_refresh_that_is_answered() -> None:
+    """Its pair is dropped, and nothing of it is on the wire any more."""
+    async with fleet() as ours:
+        ours.connect_expired()
+        ours.pleo.sandbox.faults.add(Hold(when="after"), grant_type="refresh_token")
+        one = desk(ours)
+        refresh = one.call(one.generation())
+        await ours.pleo.sandbox.until(held=1)
+        await one.revoke()
+        ours.pleo.sandbox.release()
+        await refresh
+
+        await one.complete(await one.consented())
+
+        assert seconds_gone() == 0
+        outcomes = [line.outcome for line in ours.world.attempts]
+        assert outcomes == [AttemptOutcome.STALE, AttemptOutcome.ROTATED]
+
+
+@in_virtual_time
 async def test_an_import_during_a_refresh_is_not_overwritten_by_it() -> None:
     async with fleet() as ours:
         ours.connect_expired()
