@@ -57,6 +57,9 @@ class Takeover:
         self._consents = consents
         self._brought = brought
         self._records = ImportRecords(consenting, consents)
+        self._consent: int | None = None
+        """Number of the tenant's last consent or revocation when this was asked for."""
+
         self._silent = (0, 0.0)
         """Number of an attempt whose owner fell silent, and when we first saw it."""
 
@@ -91,6 +94,11 @@ class Takeover:
         plan = plan_import(brought, found, reading)
         if isinstance(plan, Grant):
             return plan
+        if self._consent is None:
+            self._consent = reading.grant.consent_attempt
+        if self._consent != reading.grant.consent_attempt:
+            # While it waited, and `replace` was about what was there before (law 4).
+            raise came_too_late(brought.tenant)
         self._plan = plan
         return _claim(plan, reading, must_wait=self._must_wait(plan, reading))
 

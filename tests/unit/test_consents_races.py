@@ -6,7 +6,11 @@ import asyncio
 
 import pytest
 
-from broker.domain.errors import ExchangeOutcomeUnknown, SubjectAlreadyConnected
+from broker.domain.errors import (
+    ExchangeOutcomeUnknown,
+    RefreshOutcomeUnknown,
+    SubjectAlreadyConnected,
+)
 from broker.domain.grant import Doubt, Grant, GrantState
 from broker.domain.history import AttemptOutcome
 from broker.sandbox.faults import Delay, Hold
@@ -108,6 +112,47 @@ async def test_an_import_during_a_refresh_is_not_overwritten_by_it() -> None:
         await refresh
 
         assert (ours.grant().pair, ours.grant().generation) == (imported.pair, 8)
+
+
+@in_virtual_time
+async def test_an_import_that_waited_for_a_consent_is_not_stored_over_it() -> None:
+    """What it was to replace is gone, and its token may be one that the consent superseded."""
+    async with fleet() as ours:
+        ours.connect()
+        brought = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        one, two = desk(ours), desk(ours, "two")
+        consent = one.call(one.complete(await one.consented()))
+        await ours.pleo.sandbox.until(held=1)
+        call = two.call(two.bring(brought.refresh_token, replace=True))
+        await pass_time(1)
+
+        ours.pleo.sandbox.release()
+
+        assert isinstance(await consent, Grant)
+        assert isinstance(await call, RefreshOutcomeUnknown)
+        assert (ours.grant().generation, ours.counts().presentations) == (8, 0)
+        assert (await two.bring(brought.refresh_token, replace=True)).generation == 9
+
+
+@in_virtual_time
+async def test_an_import_that_waited_does_not_revive_what_was_revoked_meanwhile() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        brought = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        one, two = desk(ours), desk(ours, "two")
+        refresh = one.call(one.generation())
+        await ours.pleo.sandbox.until(held=1)
+        call = two.call(two.bring(brought.refresh_token, replace=True))
+        await pass_time(1)
+        await one.revoke()
+
+        ours.pleo.sandbox.release()
+        await refresh
+
+        assert isinstance(await call, RefreshOutcomeUnknown)
+        assert ours.grant().state is GrantState.REVOKED
 
 
 @in_virtual_time
