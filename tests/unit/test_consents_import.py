@@ -506,6 +506,17 @@ async def test_another_company_than_the_tenants_is_refused() -> None:
 
 
 @in_virtual_time
+async def test_whose_an_imported_pair_is_is_asked_as_long_as_the_attempt_allows() -> None:
+    async with fleet() as ours:
+        made = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(fail(503), endpoint="api", times=7)
+
+        grant = await desk(ours).bring(made.refresh_token, expected_subject=ACME)
+
+        assert (grant.subject, ours.counts().presentations) == (ACME, 1)
+
+
+@in_virtual_time
 async def test_of_a_wrong_company_the_newest_token_is_kept_and_presented_next() -> None:
     async with fleet() as ours:
         made = ours.pleo.connect(BLUE)
