@@ -1,4 +1,4 @@
-"""What an import does with a token: decided here on what was read, done in `import_takeover.py`.
+"""What an import does with a token: decided here on what was read, done in `takeover.py`.
 
 Awaits nothing. Says which token is presented, if any, and what is on record of it before that. The
 rules about records are `domain/imports.py`; what comes of it is `import_ending.py`.

@@ -9,8 +9,8 @@ from broker.ports import ConsentStore
 from broker.service.consenting import Consenting, landed
 from broker.service.flights import Flight, Flights
 from broker.service.import_plan import Brought
-from broker.service.import_takeover import Takeover
 from broker.service.messages import ImportGrant
+from broker.service.takeover import Takeover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
