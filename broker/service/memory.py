@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from broker.domain.facts import Source
 from broker.domain.freshness import REUSE_MARGIN
 from broker.domain.grant import Grant, GrantState, TokenPair
 from broker.domain.next_step import Serve, can_serve_degraded, decide_next
@@ -74,7 +75,7 @@ class Memory:
         copy = self._copies.get(tenant)
         if copy is None or asyncio.get_running_loop().time() >= copy.fresh_until:
             return None
-        return served(copy.reading, is_degraded=False)
+        return served(copy.reading, Source.MEMORY)
 
     def unstored(self, tenant: str, *, above_generation: int) -> ServedToken | None:
         """Returns a token that Pleo issued and PostgreSQL has not taken: the only one that lives.
@@ -95,7 +96,7 @@ class Memory:
             now=copy.reading.latest_now(),
         ):
             return None
-        return served(copy.reading, is_degraded=True)
+        return served(copy.reading, Source.FALLBACK)
 
     def keep(self, reading: Reading) -> None:
         """Keeps what was read or written, unless a later version is here already."""
@@ -166,7 +167,7 @@ class Memory:
         )
 
 
-def served(reading: Reading, *, is_degraded: bool) -> ServedToken:
+def served(reading: Reading, source: Source) -> ServedToken:
     """Returns what a caller gets of a grant whose token is alive.
 
     Raises:
@@ -176,7 +177,7 @@ def served(reading: Reading, *, is_degraded: bool) -> ServedToken:
     pair, expires_at = grant.pair, grant.expires_at
     if not isinstance(pair, TokenPair) or pair.access_token is None or expires_at is None:
         raise ValueError(grant.state)
-    now = reading.latest_now()
+    now, is_degraded = reading.latest_now(), source is Source.FALLBACK
     reuse_until = _reuse_until(grant, now, is_degraded=is_degraded)
     return ServedToken(
         access_token=pair.access_token,
@@ -187,6 +188,7 @@ def served(reading: Reading, *, is_degraded: bool) -> ServedToken:
         reuse_for=max(reuse_until - now, _NONE),
         scopes=grant.scopes,
         generation=grant.generation,
+        source=source,
         is_degraded=is_degraded,
     )
 

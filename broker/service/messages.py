@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from broker.domain.facts import Source
 from broker.domain.secret import AccessToken, AuthorizationCode, RefreshToken
 
 
@@ -27,6 +28,9 @@ class ServedToken:
 
     scopes: tuple[str, ...]
     generation: int
+    source: Source
+    """For whoever counts; callers are not told."""
+
     is_degraded: bool
 
 

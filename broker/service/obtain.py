@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from broker.domain.facts import Source, TokenServed
+from broker.domain.facts import TokenServed
 from broker.ports import Observer
 from broker.service.fetch import Errand, Fetcher
 from broker.service.flights import Flight, Flights
@@ -40,22 +40,28 @@ class Obtain:
         Raises:
             BrokerError: no token; the class says why and what to do.
         """
-        remembered = self._memory.fresh(tenant)
-        if remembered is not None and remembered.generation > (rejected_generation or 0):
-            self._observer.observe(TokenServed(source=Source.MEMORY, degraded=False))
-            return remembered
-        above = rejected_generation or 0
-        unstored = self._memory.unstored(tenant, above_generation=above)
-        if unstored is not None:
-            self._observer.observe(TokenServed(source=Source.FALLBACK, degraded=True))
-            return unstored
+        got = self._at_hand(tenant, rejected_generation or 0)
+        if got is None:
+            got = await self._from_flight(tenant, rejected_generation, budget)
+        # Here and nowhere else: a flight has one token and any number of callers.
+        self._observer.observe(TokenServed(source=got.source, degraded=got.is_degraded))
+        return got
 
+    def _at_hand(self, tenant: str, above_generation: int) -> ServedToken | None:
+        remembered = self._memory.fresh(tenant)
+        if remembered is not None and remembered.generation > above_generation:
+            return remembered
+        return self._memory.unstored(tenant, above_generation=above_generation)
+
+    async def _from_flight(
+        self, tenant: str, rejected_generation: int | None, budget: timedelta
+    ) -> ServedToken:
         async def work(flight: Flight[ServedToken]) -> ServedToken:
             return await self._work(flight, rejected_generation)
 
         # What was rejected is part of the key: it changes the answer.
         flight = self._flights.join((tenant, rejected_generation), tenant, work)
-        return await wait_for(flight, self._memory, above, budget, self._observer)
+        return await wait_for(flight, self._memory, rejected_generation or 0, budget)
 
     async def _work(
         self, flight: Flight[ServedToken], rejected_generation: int | None
@@ -65,5 +71,4 @@ class Obtain:
             above = await self._rejections.generation_to_beat(flight.tenant, rejected_generation)
         errand = Errand(tenant=flight.tenant, above_generation=above, overdue=flight.overdue)
         reading = await self._fetcher.fetch(errand, self._observer)
-        self._observer.observe(TokenServed(source=errand.source, degraded=False))
-        return served(reading, is_degraded=False)
+        return served(reading, errand.source)

@@ -15,8 +15,6 @@ from broker.domain.errors import (
     RefreshOutcomeUnknown,
     TransientError,
 )
-from broker.domain.facts import Source, TokenServed
-from broker.ports import Observer
 from broker.service.flights import Flight
 from broker.service.memory import Memory
 from broker.service.messages import ServedToken
@@ -31,11 +29,7 @@ comes after the deadline is none. At most a tenth of the whole."""
 
 
 async def wait_for(
-    flight: Flight[ServedToken],
-    memory: Memory,
-    above_generation: int,
-    budget: timedelta,
-    observer: Observer,
+    flight: Flight[ServedToken], memory: Memory, above_generation: int, budget: timedelta
 ) -> ServedToken:
     """Waits for the flight's token, or a living one, for as long as the caller can.
 
@@ -51,7 +45,6 @@ async def wait_for(
         living = memory.living(flight.tenant, above_generation=above_generation)
         if living is None:
             raise
-        observer.observe(TokenServed(source=Source.FALLBACK, degraded=True))
         return living
 
 

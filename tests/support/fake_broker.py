@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Final, TypedDict, Unpack
 
 from broker.domain.errors import TenantNotFound
+from broker.domain.facts import Source
 from broker.domain.grant import Grant, GrantState
 from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, Secret
@@ -38,6 +39,7 @@ _SERVED: Final = ServedToken(
     reuse_for=timedelta(minutes=8, microseconds=1),
     scopes=("accounts:read", "export-items:read"),
     generation=7,
+    source=Source.MEMORY,
     is_degraded=False,
 )
 

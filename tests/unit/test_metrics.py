@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -32,6 +33,8 @@ from broker.ops.metrics import Metrics
 from broker.ports import Observer
 from broker.rpc.edge import CallObserver
 from support.facts import KINDS, THE_TENANT, example_of
+from support.service import fleet
+from support.virtual_time import in_virtual_time
 
 METHOD = "TokenService/GetAccessToken"
 A_MOMENT = timedelta(milliseconds=3)
@@ -114,6 +117,24 @@ def test_tokens_are_counted_by_source_and_state() -> None:
 
     assert value(metrics, "tokens_served_total", source="memory", degraded="false") == 2
     assert value(metrics, "tokens_served_total", source="fallback", degraded="true") == 1
+
+
+@in_virtual_time
+async def test_each_caller_that_shares_a_flight_counts_as_a_token_served() -> None:
+    metrics = Metrics()
+    async with fleet() as ours:
+        ours.connect_expired()
+        one = ours.replica()
+        one.told.listener = metrics.observe
+
+        await asyncio.gather(*(one.call() for _ in range(3)))
+        await one.get()
+
+    seen = [
+        value(metrics, "tokens_served_total", source=source.value, degraded="false")
+        for source in Source
+    ]
+    assert seen == [1, 0, 3, 0]
 
 
 def test_a_flight_is_in_flight_until_it_has_ended() -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from broker.domain.facts import Source
 from broker.domain.grant import Grant, GrantState, RejectionRecord, TokenPair
 from broker.ports import GrantMoved
 from broker.service.memory import Memory, served
@@ -271,7 +272,7 @@ async def test_what_was_heard_is_bounded_too() -> None:
 @in_virtual_time
 async def test_serving_what_is_not_there_is_a_defect(dead: Grant) -> None:
     with pytest.raises(ValueError, match="ACTIVE"):
-        served(some_reading(dead), is_degraded=False)
+        served(some_reading(dead), Source.DATABASE)
 
 
 @in_virtual_time

@@ -37,6 +37,8 @@ async def test_a_thousand_callers_share_one_flight_and_one_presentation() -> Non
         assert {served.generation for served in got if isinstance(served, ServedToken)} == {8}
         assert len(one.told.of(FlightStarted)) == 1
         assert [ended.waiters for ended in one.told.of(FlightEnded)] == [1000]
+        renewed = TokenServed(source=Source.REFRESH, degraded=False)
+        assert one.told.of(TokenServed) == [renewed] * 1000
         assert ours.counts().presentations == 1
 
 
@@ -70,6 +72,7 @@ async def test_followers_survive_the_cancellation_of_the_leader() -> None:
 
         assert served(await follower).generation == 8
         assert leader.cancelled()
+        assert one.told.of(TokenServed) == [TokenServed(source=Source.REFRESH, degraded=False)]
         assert ours.counts().presentations == ours.counts().rotations == 1
 
 
@@ -90,6 +93,7 @@ async def test_a_refresh_that_all_callers_left_is_followed_to_its_answer() -> No
 
         assert ours.grant().generation == 8
         assert one.memory.fresh("acme") is not None
+        assert one.told.of(TokenServed) == []
 
 
 @in_virtual_time
