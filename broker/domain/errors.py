@@ -315,3 +315,11 @@ class InternalError(OperatorError):
     """A defect, with an id found in the log."""
 
     reason = "INTERNAL_ERROR"
+
+    def __init__(self, *, defect_id: str, tenant: str | None = None) -> None:
+        """Say no more than the id: what went wrong is told to the log alone (law 7)."""
+        super().__init__(
+            f"a defect of the broker, in its log as {defect_id}",
+            tenant=tenant,
+            metadata={"error_id": defect_id},
+        )

@@ -5,7 +5,8 @@ Laws of this file:
 1. A `BrokerError` ends the call with its status (`status.py`); so does a request that is no message
    at all, as the invalid one that it is.
 2. Any other exception is a defect. The caller gets INTERNAL_ERROR with an id and no text; what
-   happened is told to the observer, with the same id.
+   happened is told to the observer, with the same id. What comes as INTERNAL_ERROR already was
+   told where it was met.
 3. Cancellation is no failure: gRPC cancels a handler when its caller leaves or its deadline comes.
 4. It stands on the way to every token, so where all goes well it does nothing but count.
 
@@ -230,9 +231,7 @@ class _Ending:
     def _defect(self, error: Exception) -> InternalError:
         defect_id = self._told.new_defect_id()
         self._told.observer.observe(DefectMet(defect_id=defect_id, where=self._method, error=error))
-        return InternalError(
-            f"a defect of the broker, in its log as {defect_id}", metadata={"error_id": defect_id}
-        )
+        return InternalError(defect_id=defect_id)
 
     def _count(self, code: str, reason: str = "") -> None:
         self._told.calls.call_ended(

@@ -221,5 +221,5 @@ async def landed(flight: Flight[Grant]) -> Grant:
     error = flight.landing.exception()
     if error is not None:
         # Raised as it is by many callers at once: each would add its own frames to it.
-        raise error.with_traceback(flight.origin)
+        raise error.with_traceback(None)
     return flight.landing.result()

@@ -2,7 +2,8 @@
 
 A flight is a task of the app, never of a caller: a caller's deadline or cancellation changes
 nothing for another, nor for a refresh that was sent. The key holds everything that changes the
-answer. A flight that nobody waits for any more still ends as it would have.
+answer. A flight that nobody waits for any more still ends as it would have, and a defect in it is
+told all the same: once, by the id that its callers get.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
-from types import TracebackType
 from typing import Generic, TypeVar
 
-from broker.domain.errors import BrokerError, RefreshInProgress
-from broker.domain.facts import FlightEnded, FlightStarted
-from broker.ports import Observer
+from broker.domain.errors import BrokerError, InternalError, RefreshInProgress
+from broker.domain.facts import DefectMet, FlightEnded, FlightStarted
+from broker.ports import Chance, Observer
 
 T = TypeVar("T")
 
@@ -31,8 +31,6 @@ class Flight(Generic[T]):
         self.overdue: asyncio.Future[None] = loop.create_future()
         """Done when the provider has taken longer than a whole request may take."""
         self.landing: asyncio.Future[T] = loop.create_future()
-        self.origin: TracebackType | None = None
-        """Where an error came from that no rule foresaw."""
         self._started_at = loop.time()
 
     def land(self, value: T) -> None:
@@ -40,11 +38,9 @@ class Flight(Generic[T]):
         if not self.landing.done():
             self.landing.set_result(value)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BrokerError) -> None:
         """Gives everybody an error."""
         if not self.landing.done():
-            # A defect is looked for where it began; an error of the tree says it all itself.
-            self.origin = None if isinstance(error, BrokerError) else error.__traceback__
             self.landing.set_exception(error)
             # Read here once, or a flight whose callers have all left would be called a leak.
             self.landing.exception()
@@ -57,7 +53,7 @@ class Flight(Generic[T]):
             tenant=self.tenant,
             waiters=self.waiters,
             duration=timedelta(seconds=elapsed),
-            reason=_reason(error),
+            reason=error.reason if isinstance(error, BrokerError) else "",
         )
 
     async def landed(self, seconds: float) -> bool:
@@ -72,19 +68,16 @@ class Flight(Generic[T]):
         return self.landing.done()
 
 
-def _reason(error: BaseException | None) -> str:
-    if error is None:
-        return ""
-    return error.reason if isinstance(error, BrokerError) else "INTERNAL_ERROR"
-
-
 class Flights(Generic[T]):
     """The flights of this process, one a key."""
 
-    def __init__(self, task_group: asyncio.TaskGroup, observer: Observer) -> None:
+    def __init__(
+        self, task_group: asyncio.TaskGroup, observer: Observer, *, chance: Chance
+    ) -> None:
         """`task_group`: the app's; a flight lives as long as it needs, whoever called."""
         self._task_group = task_group
         self._observer = observer
+        self._chance = chance
         self._flights: dict[Hashable, Flight[T]] = {}
         self._under_way = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -129,12 +122,26 @@ class Flights(Generic[T]):
         self._under_way += 1
         self._idle.clear()
         self._observer.observe(FlightStarted(tenant=tenant))
-        task = self._task_group.create_task(_fly(flight, work), name=f"flight {tenant}")
+        task = self._task_group.create_task(self._fly(flight, work), name=f"flight {tenant}")
         # Not at the end of the task: one that is cancelled before its first step has none.
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(lambda _: self._end(flight))
         return flight
+
+    async def _fly(self, flight: Flight[T], work: Callable[[Flight[T]], Awaitable[T]]) -> None:
+        try:
+            flight.land(await work(flight))
+        except BrokerError as error:
+            flight.fail(error)
+        except Exception as error:  # noqa: BLE001 - a raise would end the app and all other flights
+            flight.fail(self._defect(flight, error))
+
+    def _defect(self, flight: Flight[T], error: Exception) -> InternalError:
+        """Tells of what no rule foresaw. At the edge nobody may be left to, or all would."""
+        defect_id, where = self._chance.identifier(), f"flight of {flight.tenant}"
+        self._observer.observe(DefectMet(defect_id=defect_id, where=where, error=error))
+        return InternalError(defect_id=defect_id, tenant=flight.tenant)
 
     def _end(self, flight: Flight[T]) -> None:
         # Only a task that was cancelled has not landed.
@@ -143,10 +150,3 @@ class Flights(Generic[T]):
         self._under_way -= 1
         if not self._under_way:
             self._idle.set()
-
-
-async def _fly(flight: Flight[T], work: Callable[[Flight[T]], Awaitable[T]]) -> None:
-    try:
-        flight.land(await work(flight))
-    except Exception as error:  # noqa: BLE001 - a raise would end the app and every other flight
-        flight.fail(error)

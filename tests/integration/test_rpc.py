@@ -16,6 +16,7 @@ from grpc_status.rpc_status import aio as rpc_status
 from broker.domain.errors import (
     BrokerError,
     GrantHeld,
+    InternalError,
     KeyUnavailable,
     ProviderUnavailable,
     StoreUnavailable,
@@ -198,6 +199,15 @@ async def test_a_defect_is_told_with_an_id_and_nothing_else(served: Served) -> N
     assert failure.error_info.metadata == {"tenant": "acme", "error_id": THE_DEFECT_ID}
     assert "driver" not in str(failure)
     assert served.told.facts == [DefectMet(defect_id=THE_DEFECT_ID, where=GET, error=defect)]
+
+
+async def test_a_defect_that_was_told_already_keeps_its_id(served: Served) -> None:
+    served.broker.failure = InternalError(defect_id="d-1")
+
+    failure = await failure_of(ask(served))
+
+    assert failure.error_info.metadata == {"tenant": "acme", "error_id": "d-1"}
+    assert served.told.facts == []
 
 
 def test_every_defect_has_an_id_of_its_own() -> None:

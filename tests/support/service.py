@@ -230,7 +230,7 @@ class Fleet:
         refresher = Refresher(claims, wire, settler, told, fleet=known, turnstile=turnstile)
         fetcher = Fetcher(rows, memory, refresher, FakeLeases(self.redis), news)
         rejections = Rejections(rows, memory, self.pleo, told, interval=INTERVAL)
-        flights = Flights[ServedToken](self.tasks, told)
+        flights = Flights[ServedToken](self.tasks, told, chance=chance)
         return Replica(
             name=name,
             rows=rows,

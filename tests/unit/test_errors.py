@@ -73,7 +73,7 @@ SAMPLES: dict[str, BrokerError] = {
             FieldViolation(field="page_size", description="must be at most 1000"),
         ]
     ),
-    "INTERNAL_ERROR": InternalError("a defect", metadata={"defect_id": "d-1"}),
+    "INTERNAL_ERROR": InternalError(defect_id="d-1"),
 }
 """One error for each reason of the contract with callers, which is what the keys list."""
 
@@ -93,7 +93,7 @@ METADATA = {
     "REFRESH_TOKEN_REJECTED": {"error": "invalid_grant"},
     "SCOPE_MISSING": {"missing": "a:read b:write"},
     "PROVIDER_REJECTED_CLIENT": {"error": "invalid_client"},
-    "INTERNAL_ERROR": {"defect_id": "d-1"},
+    "INTERNAL_ERROR": {"error_id": "d-1"},
 }
 REASONS = pytest.mark.parametrize("reason", SAMPLES)
 

@@ -8,11 +8,15 @@ from contextlib import AsyncExitStack
 import pytest
 
 from broker.domain.errors import ProviderUnavailable, RefreshInProgress
-from broker.domain.facts import FlightEnded
+from broker.domain.facts import DefectMet, FlightEnded
 from broker.service.flights import Flight, Flights
 from broker.service.holdings import Holdings
-from support.service import Recorder
+from support.service import CountingChance, Recorder
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
+
+
+def some_flights(tasks: asyncio.TaskGroup, told: Recorder | None = None) -> Flights[str]:
+    return Flights[str](tasks, told or Recorder(), chance=CountingChance("one"))
 
 
 class Work:
@@ -36,7 +40,7 @@ class Work:
 @in_virtual_time
 async def test_all_who_ask_for_the_same_share_one_work() -> None:
     async with asyncio.TaskGroup() as tasks:
-        flights, work = Flights[str](tasks, Recorder()), Work()
+        flights, work = some_flights(tasks), Work()
 
         joined = [flights.join("a", "acme", work) for _ in range(3)]
         await let_others_run()
@@ -49,7 +53,7 @@ async def test_all_who_ask_for_the_same_share_one_work() -> None:
 @in_virtual_time
 async def test_who_comes_after_the_landing_gets_a_new_flight() -> None:
     async with asyncio.TaskGroup() as tasks:
-        flights, work, newer = Flights[str](tasks, Recorder()), Work(), Work()
+        flights, work, newer = some_flights(tasks), Work(), Work()
         first = flights.join("a", "acme", work)
         work.end("old")
         await first.landing
@@ -65,7 +69,7 @@ async def test_who_comes_after_the_landing_gets_a_new_flight() -> None:
 @in_virtual_time
 async def test_another_key_is_another_flight() -> None:
     async with asyncio.TaskGroup() as tasks:
-        flights, work = Flights[str](tasks, Recorder()), Work()
+        flights, work = some_flights(tasks), Work()
 
         first, second = (flights.join(key, "acme", work) for key in ("a", "b"))
 
@@ -78,7 +82,7 @@ async def test_another_key_is_another_flight() -> None:
 async def test_an_error_goes_to_everybody_and_ends_nobody_else() -> None:
     told = Recorder()
     async with asyncio.TaskGroup() as tasks:
-        flights, work = Flights[str](tasks, told), Work()
+        flights, work = some_flights(tasks, told), Work()
         flight = flights.join("a", "acme", work)
         work.fail(ProviderUnavailable("down", tenant="acme"))
 
@@ -89,12 +93,28 @@ async def test_an_error_goes_to_everybody_and_ends_nobody_else() -> None:
     assert [ended.reason for ended in told.of(FlightEnded)] == ["PROVIDER_UNAVAILABLE"]
 
 
+@in_virtual_time
+async def test_a_defect_is_told_once_by_the_id_that_all_get() -> None:
+    told, defect = Recorder(), ZeroDivisionError()
+    async with asyncio.TaskGroup() as tasks:
+        flights, work = some_flights(tasks, told), Work()
+        joined = [flights.join("a", "acme", work) for _ in range(3)]
+        work.fail(defect)
+        await flights.settled()
+
+    errors = {flight.landing.exception() for flight in joined}
+    assert [str(error) for error in errors] == ["a defect of the broker, in its log as one-1"]
+    met = DefectMet(defect_id="one-1", where="flight of acme", error=defect)
+    assert told.of(DefectMet) == [met]
+    assert [ended.reason for ended in told.of(FlightEnded)] == ["INTERNAL_ERROR"]
+
+
 @pytest.mark.parametrize("turns", [0, 5])
 @in_virtual_time
 async def test_a_flight_cut_short_by_the_end_still_answers(turns: int) -> None:
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        flights, work = Flights[str](tasks, Recorder()), Work()
+        flights, work = some_flights(tasks), Work()
         flight = flights.join("a", "acme", work)
         await let_others_run(turns=turns)
 
@@ -109,7 +129,7 @@ async def test_a_flight_cut_short_by_the_end_still_answers(turns: int) -> None:
 @in_virtual_time
 async def test_waiting_for_a_landing_is_bounded_and_harmless() -> None:
     async with asyncio.TaskGroup() as tasks:
-        flights, work = Flights[str](tasks, Recorder()), Work()
+        flights, work = some_flights(tasks), Work()
         flight = flights.join("a", "acme", work)
 
         assert not await flight.landed(2)
@@ -122,7 +142,7 @@ async def test_waiting_for_a_landing_is_bounded_and_harmless() -> None:
 @in_virtual_time
 async def test_an_overdue_provider_ends_the_wait_and_not_the_flight() -> None:
     async with asyncio.TaskGroup() as tasks:
-        flights, work = Flights[str](tasks, Recorder()), Work()
+        flights, work = some_flights(tasks), Work()
         flight = flights.join("a", "acme", work)
 
         flight.overdue.set_result(None)
@@ -147,14 +167,14 @@ async def test_a_flight_lands_once() -> None:
 @in_virtual_time
 async def test_nobody_waits_for_nothing() -> None:
     async with asyncio.TaskGroup() as tasks:
-        await Flights[str](tasks, Recorder()).settled()
+        await some_flights(tasks).settled()
         await Holdings().none_left()
 
 
 @in_virtual_time
 async def test_two_flights_settle_with_the_later_one() -> None:
     async with asyncio.TaskGroup() as tasks:
-        flights, works = Flights[str](tasks, Recorder()), [Work(), Work()]
+        flights, works = some_flights(tasks), [Work(), Work()]
         for number, work in enumerate(works):
             flights.join(number, "acme", work)
         settled = tasks.create_task(flights.settled(), name="settled")
@@ -171,7 +191,7 @@ async def test_two_flights_settle_with_the_later_one() -> None:
 async def test_who_waits_for_flights_waits_for_one_begun_at_the_last_moment() -> None:
     async with asyncio.TaskGroup() as tasks:
         told, work, next_work = Recorder(), Work(), Work()
-        flights = Flights[str](tasks, told)
+        flights = some_flights(tasks, told)
         flight = flights.join("a", "acme", work)
         # Runs in the turn in which the waiter is woken, and before it.
         flight.landing.add_done_callback(

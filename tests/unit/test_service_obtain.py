@@ -9,13 +9,14 @@ from datetime import timedelta
 import pytest
 
 from broker.domain.errors import (
+    BrokerError,
     ProviderUnavailable,
     RefreshInProgress,
     RefreshOutcomeUnknown,
     StoreUnavailable,
     TenantNotFound,
 )
-from broker.domain.facts import FlightEnded, FlightStarted, Source, TokenServed
+from broker.domain.facts import DefectMet, FlightEnded, FlightStarted, Source, TokenServed
 from broker.sandbox.faults import Delay, Hang, Hold
 from broker.service.messages import ServedToken
 from support.service import fleet, seconds_gone
@@ -225,7 +226,7 @@ async def test_an_error_given_to_many_callers_grows_no_traceback() -> None:
 
 
 @in_virtual_time
-async def test_a_defect_tells_every_caller_where_it_began() -> None:
+async def test_a_defect_gives_every_caller_the_id_that_is_told() -> None:
     async with fleet() as ours:
         ours.connect_expired()
         ours.world.on_arrival = _stumble
@@ -233,10 +234,43 @@ async def test_a_defect_tells_every_caller_where_it_began() -> None:
 
         errors = await asyncio.gather(*(one.call() for _ in range(50)))
 
-        frames = [frame.name for frame in traceback.extract_tb(_error(errors[-1]).__traceback__)]
-        assert len({id(error) for error in errors}) == 1
-        assert frames.count("_stumble") == 1
-        assert one.told.of(FlightEnded)[0].reason == "INTERNAL_ERROR"
+        (met,) = one.told.of(DefectMet)
+        assert {_error(error).metadata["error_id"] for error in errors} == {met.defect_id}
+        assert len(traceback.extract_tb(_error(errors[-1]).__traceback__)) < 10
+        assert _frames(met.error).count("_stumble") == 1
+
+
+@in_virtual_time
+async def test_a_defect_that_nobody_waits_for_is_told_all_the_same() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one = ours.replica()
+        gate = ours.watch("read")
+        caller = one.call()
+        await gate.reached.wait()
+        ours.world.on_departure = _stumble
+
+        caller.cancel()
+        await let_others_run()
+        gate.open()
+        await one.landed()
+
+        assert [_frames(met.error).count("_stumble") for met in one.told.of(DefectMet)] == [1]
+
+
+@in_virtual_time
+async def test_a_living_token_stands_in_for_one_that_a_defect_withholds() -> None:
+    async with fleet() as ours:
+        ours.connect_due()
+        ours.pleo.unreachable = "connect_refused"
+        one = ours.replica()
+        await one.get()
+        ours.world.on_arrival = _stumble
+
+        got = await one.get()
+
+        assert (got.generation, got.is_degraded) == (7, True)
+        assert len(one.told.of(DefectMet)) == 1
 
 
 @in_virtual_time
@@ -316,9 +350,13 @@ def served(got: ServedToken | Exception) -> ServedToken:
     return got
 
 
-def _error(got: ServedToken | Exception) -> Exception:
-    assert isinstance(got, Exception)
+def _error(got: ServedToken | Exception) -> BrokerError:
+    assert isinstance(got, BrokerError)
     return got
+
+
+def _frames(error: BaseException) -> list[str]:
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
 async def _stumble(_: object) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from broker.domain.decision import Decision, Why
 from broker.domain.errors import (
+    InternalError,
     KeyUnavailable,
     RecordUnreadable,
     StoreUnavailable,
@@ -353,9 +354,11 @@ async def test_what_holds_no_pair_is_not_kept_for_a_defect() -> None:
         ours.pleo.sandbox.faults.add(refuse("invalid_grant"))
         odd = ZeroDivisionError()
         ours.world.on_arrival = Refusing(odd)
+        one = ours.replica()
 
-        assert await ours.replica().call() is odd
-        assert len(ours.replica().holdings) == 0
+        assert isinstance(await one.call(), InternalError)
+        assert [met.error for met in one.told.of(DefectMet)] == [odd]
+        assert len(one.holdings) == 0
 
 
 @in_virtual_time

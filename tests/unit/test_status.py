@@ -77,7 +77,7 @@ TABLE: list[tuple[BrokerError, str, timedelta | None, str | None]] = [
     (KeyUnavailable("no such key", retry_after=A_WHILE), "UNAVAILABLE", A_WHILE, "-1"),
     (RecordUnreadable("does not open"), "DATA_LOSS", None, None),
     (InvalidRequest([A_VIOLATION]), "INVALID_ARGUMENT", None, None),
-    (InternalError("a defect"), "INTERNAL", None, None),
+    (InternalError(defect_id="d-1"), "INTERNAL", None, None),
 ]
 
 
