@@ -11,7 +11,9 @@ from dataclasses import replace
 from broker.config import PleoEnvironment, ServeSettings, Settings
 from broker.config.transport import database_tls
 from broker.domain.secret import ClientSecret
+from broker.domain.times import AttemptTimes
 from broker.lease.client import RedisClient
+from broker.lease.times import lease_times
 from broker.pleo.environments import ENVIRONMENTS, Environment
 from broker.pleo.settings import ProviderSettings
 from broker.ports import Observer
@@ -39,7 +41,10 @@ def redis_client(settings: ServeSettings, *, observer: Observer | None = None) -
     """
     source = settings.redis_url
     return RedisClient(
-        lambda: source.read().reveal(), ca_file=settings.redis_ca_file, observer=observer
+        lambda: source.read().reveal(),
+        ca_file=settings.redis_ca_file,
+        times=lease_times(AttemptTimes(http_timeout=settings.pleo_timeout)),
+        observer=observer,
     )
 
 

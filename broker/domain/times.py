@@ -48,3 +48,8 @@ class AttemptTimes:
         short HTTP timeout does not shorten it.
         """
         return max(self.http_timeout, SHORTEST_WAIT) + DRAIN
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """How long attempts of others are waited for: one, and one more after its quarantine."""
+        return 2 * self.span

@@ -1,9 +1,14 @@
-"""How long things take in this room, each with its reason. Tests shorten them."""
+"""How long things take in this room, each with its reason. Tests shorten them.
+
+The defaults are those of the default timeout of a request to Pleo; `lease_times` has them for any.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+
+from broker.domain.times import AttemptTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +44,9 @@ class LeaseTimes:
     resubscribe_most: timedelta = timedelta(seconds=5)
     """Later tries are farther apart, up to this: what an outage hides shows after it in at most
     five seconds, and until then the poll of PostgreSQL tells (law 6)."""
+
+
+def lease_times(attempt: AttemptTimes) -> LeaseTimes:
+    """Returns the times of leases for attempts of these times."""
+    shortest = LeaseTimes().ttl  # shorter ones would not survive a stall
+    return LeaseTimes(ttl=max(attempt.http_timeout, shortest), life=attempt.span)

@@ -306,7 +306,14 @@ def _obtain(
         fleet=base.fleet,
         turnstile=base.turnstile,
     )
-    fetcher = Fetcher(parts.rows, parts.memory, refresher, ports.leases, parts.news)
+    fetcher = Fetcher(
+        parts.rows,
+        parts.memory,
+        refresher,
+        ports.leases,
+        parts.news,
+        longest=parts.times.longest_wait,
+    )
     rejections = Rejections(
         parts.rows,
         parts.memory,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
-from broker.domain.backoff import next_failure
+from broker.domain.backoff import delay, next_failure
 from broker.domain.claims import Claimer
 from broker.domain.decision import Changed, Decision, Unchanged, Why
 from broker.domain.errors import RefreshInProgress, StoreUnavailable
@@ -43,10 +44,9 @@ RETRY_PAUSE: Final = 0.2
 ESCROWS_UNREACHABLE: Final = "escrows_unreachable"
 """The code of an attempt that could not look for escrows."""
 
-BLIND_TRIES: Final = 15
-"""How often it comes back before it presents all the same: about 15 minutes, since each try takes a
-quarantine of 20 s and the pauses grow from 1 s to 60 s. By then the pair, if there is one, lies in
-a Redis that is gone, or its owner is."""
+BLIND_FOR: Final = timedelta(minutes=15)
+"""How long it comes back before it presents all the same. By then the pair, if there is one, lies
+in a Redis that is gone, or its owner is."""
 
 WATCH_PAUSE: Final = 1.0
 """Seconds between looks during a quarantine: an outage that goes unseen between two of them is
@@ -193,7 +193,7 @@ class Claims:
     async def _without_looking(self, claimed: Claimed) -> Claimed | Reading:
         last = claimed.reading.grant.failures
         tries = 1 + (last.count if last.code == ESCROWS_UNREACHABLE else 0)
-        presents = tries > BLIND_TRIES
+        presents = tries > blind_tries(self._times.quarantine)
         self._observer.observe(
             EscrowsUnreachable(
                 tenant=claimed.reading.grant.tenant,
@@ -291,6 +291,15 @@ class Claims:
                 doubt=grant.doubt,
             )
         )
+
+
+def blind_tries(quarantine: timedelta) -> int:
+    """Returns how often it comes back in that time: a quarantine each, and the pause after it."""
+    tries, gone = 0, timedelta(0)
+    while gone < BLIND_FOR:
+        tries += 1
+        gone += quarantine + delay(tries)
+    return tries
 
 
 def _proposal(claim: Claim, decision: Decision, current: Reading) -> Proposal:

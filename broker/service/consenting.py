@@ -33,8 +33,8 @@ from broker.service.wire import Wire
 Over = TypeVar("Over")
 
 IDENTIFY_TRIES: Final = 2
-"""How often Pleo is asked whose the tokens are, at least: one packet may be lost. With a token
-request of 10 s before them, both fit into the attempt's 30 s."""
+"""How often Pleo is asked whose the tokens are, at least: one packet may be lost. After an answer
+that came within its timeout, both fit into what the attempt has left (`times.DRAIN`)."""
 
 IDENTIFY_SECONDS: Final = 5.0
 """The longest that one of them takes (`Provider.introspect`)."""
@@ -207,8 +207,8 @@ def is_abandoned(grant: Grant, now: datetime) -> bool:
 
 
 def longest_wait(times: AttemptTimes) -> float:
-    """Returns how long another's attempt is waited for, in seconds: with a quarantine after it."""
-    return 2 * times.span.total_seconds()
+    """Returns how long another's attempt is waited for, in seconds."""
+    return times.longest_wait.total_seconds()
 
 
 async def landed(flight: Flight[Grant]) -> Grant:

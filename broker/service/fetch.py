@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, assert_never
 
 from broker.domain.errors import RefreshInProgress
@@ -29,9 +30,6 @@ LEASE_PATIENCE: Final = 4
 """How often a lease that is held elsewhere is waited for, before going on without it: the claim
 decides, and a lease that a dead replica left must not hold a customer up for its whole life."""
 
-LONGEST: Final = 60.0
-"""Seconds: two attempts' spans. By then every caller has gone, and the next one starts afresh."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Errand:
@@ -50,14 +48,22 @@ class Fetcher:
     """Gets grants fresh. Runs in tasks of the app that nobody cancels."""
 
     def __init__(
-        self, rows: Rows, memory: Memory, refresher: Refresher, leases: Leases, news: News
+        self,
+        rows: Rows,
+        memory: Memory,
+        refresher: Refresher,
+        leases: Leases,
+        news: News,
+        *,
+        longest: timedelta,
     ) -> None:
-        """All parts are the process's own, one each."""
+        """All parts are the process's own. `longest`: then it gives up, as its callers have."""
         self._rows = rows
         self._memory = memory
         self._refresher = refresher
         self._leases = leases
         self._news = news
+        self._longest = longest.total_seconds()
 
     async def fetch(self, errand: Errand, observer: Observer) -> Reading:
         """Returns a row whose token is fresh.
@@ -66,7 +72,7 @@ class Fetcher:
             BrokerError: there is no fresh token; its class says why.
         """
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + LONGEST
+        give_up_at = loop.time() + self._longest
         reading = await self._read(errand)
         while True:
             step = _next(errand, reading)

@@ -228,7 +228,9 @@ class Fleet:
         wire = Wire(self.pleo, TIMES, holdings, told)
         turnstile = Turnstile(most_at_once=50, rate=lambda: self.rate / known.alive)
         refresher = Refresher(claims, wire, settler, told, fleet=known, turnstile=turnstile)
-        fetcher = Fetcher(rows, memory, refresher, FakeLeases(self.redis), news)
+        fetcher = Fetcher(
+            rows, memory, refresher, FakeLeases(self.redis), news, longest=TIMES.longest_wait
+        )
         rejections = Rejections(rows, memory, self.pleo, told, interval=INTERVAL)
         flights = Flights[ServedToken](self.tasks, told, chance=chance)
         return Replica(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from broker.domain.grant import Grant
 from broker.sandbox.faults import Hold
 from broker.service.build import LANDING_SECONDS
 from support.consent_service import Desk, crash, desk, looping
+from support.grants import THE_NOW, some_attempt
 from support.service import Fleet, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
@@ -81,6 +83,24 @@ async def test_a_loop_goes_on_after_failures() -> None:
         failures = [LoopFailed(loop="usage", error="STORE_UNAVAILABLE")] * 3
         assert one.told.of(LoopFailed) == failures
         assert ours.grant().last_used_at is not None
+
+
+@pytest.mark.parametrize(("http_timeout", "waited"), [(1, 42), (10, 60), (60, 160)])
+@in_virtual_time
+async def test_an_attempt_of_others_is_waited_for_as_long_as_one_may_take(
+    http_timeout: int, waited: int
+) -> None:
+    async with fleet() as ours:
+        long = THE_NOW + timedelta(hours=1)
+        ours.connect_expired(attempt=some_attempt(attempt_id="theirs", deadline=long))
+        one = desk(ours, http_timeout=timedelta(seconds=http_timeout))
+        call = one.call(one.generation())
+        await let_others_run()
+
+        await one.service.token_flights.settled()
+
+        assert seconds_gone() == waited
+        assert isinstance(await call, RefreshInProgress)
 
 
 @in_virtual_time

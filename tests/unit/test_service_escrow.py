@@ -18,7 +18,7 @@ from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten
 from broker.domain.grant import AttemptPhase, Doubt, FailureKind, GrantState, TokenPair
 from broker.domain.history import AttemptOutcome
 from broker.sandbox.faults import Hold
-from broker.service.claim import BLIND_TRIES
+from broker.service.claim import blind_tries
 from broker.service.messages import ServedToken
 from support.fake_world import Call
 from support.grants import THE_NOW, some_attempt, some_grant, some_issue
@@ -191,8 +191,15 @@ async def test_after_a_quarter_of_an_hour_it_is_presented_all_the_same() -> None
 
         told = one.told.of(EscrowsUnreachable)
         assert [each.presents for each in told].count(True) == 2
-        assert told[-1].tries == BLIND_TRIES + 1
+        assert told[-1].tries == 16
         assert ours.counts().presentations == 1
+
+
+@pytest.mark.parametrize(("seconds", "tries"), [(20, 15), (30, 14), (70, 10)])
+def test_a_quarter_of_an_hour_is_fewer_tries_with_longer_quarantines(
+    seconds: int, tries: int
+) -> None:
+    assert blind_tries(timedelta(seconds=seconds)) == tries
 
 
 @in_virtual_time

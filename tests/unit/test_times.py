@@ -7,7 +7,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.config import Settings
 from broker.domain.times import DRAIN, SEND_BUDGET, AttemptTimes
+from broker.lease.times import LeaseTimes, lease_times
 
 
 def test_an_attempt_of_ten_seconds_is_over_after_thirty() -> None:
@@ -24,3 +26,30 @@ def test_an_answer_is_listened_for_beyond_the_timeout_and_settled_in_time(second
 
     assert SEND_BUDGET + times.http_timeout < times.answer_within < times.span
     assert times.quarantine >= times.http_timeout + DRAIN
+
+
+@given(seconds=st.integers(1, 300))
+def test_an_attempt_and_another_after_its_quarantine_are_waited_for(seconds: int) -> None:
+    times = AttemptTimes(http_timeout=timedelta(seconds=seconds))
+
+    # The quarantine lies within the claim's own span, or there would be nothing left to arm.
+    assert times.quarantine < times.span
+    assert times.longest_wait >= times.quarantine + times.span
+
+
+@given(seconds=st.integers(1, 300))
+def test_a_lease_lasts_as_long_as_an_attempt_and_no_longer(seconds: int) -> None:
+    times = AttemptTimes(http_timeout=timedelta(seconds=seconds))
+
+    lease = lease_times(times)
+
+    assert lease.life == times.span
+    assert lease.ttl >= times.http_timeout
+    # Taken at the last moment of its first answer, it ends within its life.
+    assert lease.ttl + lease.connect + lease.answer <= lease.life
+
+
+def test_the_times_of_a_lease_are_those_of_the_default_timeout() -> None:
+    default: timedelta = Settings.model_fields["pleo_timeout"].default
+
+    assert lease_times(AttemptTimes(http_timeout=default)) == LeaseTimes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,9 @@ def test_a_database_that_proves_itself_has_a_context() -> None:
 async def test_redis_is_connected_to_by_nobody_yet() -> None:
     async with redis_client(settings_of()):
         pass
+
+
+@pytest.mark.parametrize(("seconds", "life"), [("1", 21), ("10", 30), ("60", 80)])
+async def test_a_lease_lives_as_long_as_an_attempt(seconds: str, life: int) -> None:
+    async with redis_client(settings_of(BROKER_PLEO_TIMEOUT_SECONDS=seconds)) as client:
+        assert client.times.life == timedelta(seconds=life)
