@@ -19,6 +19,10 @@ DRAIN: Final = timedelta(seconds=10)
 SHORTEST_WAIT: Final = timedelta(seconds=10)
 """Of the quarantine, beside the drain."""
 
+TRIES_IN_QUARANTINE: Final = 3
+"""That a living holder has, whatever it has run into: the one that was under way when PostgreSQL
+could take a pair again may hang, and so may the next, for reasons of its own."""
+
 SETTLING_MARGIN: Final = timedelta(seconds=2)
 """Kept of the drain for the settlement itself: a few tries of a statement."""
 
@@ -44,10 +48,18 @@ class AttemptTimes:
     def quarantine(self) -> timedelta:
         """After an abandoned attempt: time in which a living holder stores or escrows its pair.
 
-        One try of its may take as long as a statement's and a connection's timeouts together, so a
-        short HTTP timeout does not shorten it.
+        A short HTTP timeout does not shorten it: see `retry_within`.
         """
         return max(self.http_timeout, SHORTEST_WAIT) + DRAIN
+
+    @property
+    def retry_within(self) -> timedelta:
+        """From the beginning of a holder's try to store its pair to that of the next, at most.
+
+        What a try may take is in `store/pool.py` and `lease/times.py`, and the pause after it in
+        `service/settle.py`; that they fit is for a test to say (tests/unit/test_times.py).
+        """
+        return self.quarantine // TRIES_IN_QUARANTINE
 
     @property
     def longest_wait(self) -> timedelta:

@@ -38,7 +38,9 @@ FIRST_PAUSE: Final = 0.1
 """Seconds: PostgreSQL may only have dropped one connection."""
 
 LONGEST_PAUSE: Final = 2.0
-"""Seconds: a pair that only this process holds should not wait long once PostgreSQL is back."""
+"""Seconds from the beginning of a try to that of the next, if it did not take longer: a pair that
+only this process holds should not wait long once PostgreSQL is back. Well within
+`domain.times.AttemptTimes.retry_within`, which a try that hangs needs to itself."""
 
 _FORESEEN: Final = (StoreUnavailable, KeyUnavailable, RecordUnreadable)
 """What the store says when it takes nothing now, and may later."""
@@ -209,8 +211,9 @@ class Settler:
     async def _until_taken(self, claimed: Claimed, ending: Ending, hold: Hold) -> Written:
         reading: Reading | None = claimed.reading
         pause, tries, is_defect_told = FIRST_PAUSE, 0, False
-        safe = _Safe(self._safekeeping, ending.escrow, hold)
+        safe, loop = _Safe(self._safekeeping, ending.escrow, hold), asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 reading = reading or await self._rows.read(claimed.reading.grant.tenant)
                 written = await self._write(reading, claimed, ending)
@@ -230,7 +233,7 @@ class Settler:
             await safe.keep(claimed.reading)
             # The acknowledgement may have been lost: the row is read again before the next try.
             reading = None
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(FIRST_PAUSE, began + pause - loop.time()))
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _write(self, reading: Reading, claimed: Claimed, ending: Ending) -> Written:

@@ -29,8 +29,8 @@ CONNECT_SECONDS: Final = 2.0
 ACQUIRE_SECONDS: Final = 2.0
 """A statement takes milliseconds: who waits longer for a connection waits for an outage."""
 
-STATEMENT_TIMEOUT: Final = "5s"
-"""A hundred times what the slowest statement here takes, and a sixth of an attempt's deadline."""
+STATEMENT_TIMEOUT: Final = "3s"
+"""Sixty times what the slowest statement here takes, and a tenth of an attempt's deadline."""
 
 LOCK_TIMEOUT: Final = "2s"
 """Rows are locked for single statements; who waits longer waits for somebody's migration."""
@@ -38,8 +38,16 @@ LOCK_TIMEOUT: Final = "2s"
 IDLE_IN_TRANSACTION_TIMEOUT: Final = "10s"
 """Transactions here are a few statements: a replica that was paused must not hold their locks."""
 
-COMMAND_SECONDS: Final = 6.0
+COMMAND_SECONDS: Final = 3.5
 """Later than the server's own timeout, whose answer says more than silence."""
+
+RELEASE_SECONDS: Final = 0.5
+"""For a server that was asked to cancel a statement. It does in milliseconds, or is not there, and
+then the connection is of no use any more."""
+
+LONGEST_CALL_SECONDS: Final = ACQUIRE_SECONDS + COMMAND_SECONDS + RELEASE_SECONDS
+"""What one statement may take, with a network that has gone silent. A holder of a pair must get
+several into a quarantine (`domain.times.AttemptTimes.retry_within`)."""
 
 IDLE_SECONDS: Final = 300.0
 """Shorter than what firewalls and load balancers remember, commonly 350 s and more."""
@@ -96,7 +104,7 @@ class Pool:
             asyncpg.PostgresError: PostgreSQL refused the statement; nothing was written.
         """
         with store_failures():
-            async with self._connections.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with self._lent() as connection:
                 return await connection.fetch(query, *arguments)
 
     @asynccontextmanager
@@ -106,11 +114,16 @@ class Pool:
         Raises the same as `fetch`, from the block as well.
         """
         with store_failures():
-            async with (
-                self._connections.acquire(timeout=ACQUIRE_SECONDS) as connection,
-                connection.transaction(),
-            ):
+            async with self._lent() as connection, connection.transaction():
                 yield connection
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Connection]:
+        connection = await self._connections.acquire(timeout=ACQUIRE_SECONDS)
+        try:
+            yield connection
+        finally:
+            await self._connections.release(connection, timeout=RELEASE_SECONDS)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -30,7 +31,7 @@ from broker.domain.refresh_writes import store_rotated
 from broker.sandbox.faults import Hold, refuse
 from broker.service.messages import ServedToken
 from broker.service.rows import BesideNotAppliedError, Reading
-from broker.service.settle import Claimed, Ending, presented_token
+from broker.service.settle import FIRST_PAUSE, Claimed, Ending, presented_token
 from support.fake_world import Call
 from support.grants import THE_NOW, some_grant, some_issue
 from support.service import Fleet, Replica, fleet, seconds_gone
@@ -52,6 +53,23 @@ class Refusing:
             self._claims -= 1
         elif self._errors:
             raise self._errors.pop(0)
+
+
+class Hanging:
+    """A hook that keeps every call of the settlement waiting, and then loses it."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self.began: list[float] = []
+        self._seconds = seconds
+        self._before = ["read", "read", "read fleet", "apply"]
+
+    async def __call__(self, call: Call) -> None:
+        if self._before:
+            assert call.method == self._before.pop(0)
+            return
+        self.began.append(seconds_gone())
+        await pass_time(self._seconds)
+        raise StoreUnavailable("a connection that has gone silent")
 
 
 def away(*, times: int) -> list[StoreUnavailable]:
@@ -118,6 +136,25 @@ async def test_a_pair_in_hand_waits_no_longer_than_two_seconds() -> None:
         await one.landed()
 
         assert seconds_gone() <= back_at + 2
+        assert isinstance(await call, ServedToken)
+
+
+@in_virtual_time
+async def test_after_a_try_that_hung_there_is_no_pause_but_a_breath() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one = ours.replica()
+        hanging = Hanging(seconds=6)
+        ours.world.on_arrival = hanging
+        call = one.call()
+        await pass_time(60)
+
+        ours.world.on_arrival = Refusing()
+        await one.landed()
+
+        between = [later - earlier for earlier, later in pairwise(hanging.began)]
+        assert between == pytest.approx([6 + FIRST_PAUSE] * len(between))
+        assert len(between) > 5
         assert isinstance(await call, ServedToken)
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from broker.config import Settings
 from broker.domain.times import DRAIN, SEND_BUDGET, AttemptTimes
 from broker.lease.times import LeaseTimes, lease_times
+from broker.service.settle import FIRST_PAUSE, LONGEST_PAUSE
+from broker.store.pool import LONGEST_CALL_SECONDS
 
 
 def test_an_attempt_of_ten_seconds_is_over_after_thirty() -> None:
@@ -35,6 +37,18 @@ def test_an_attempt_and_another_after_its_quarantine_are_waited_for(seconds: int
     # The quarantine lies within the claim's own span, or there would be nothing left to arm.
     assert times.quarantine < times.span
     assert times.longest_wait >= times.quarantine + times.span
+
+
+@given(seconds=st.integers(1, 300))
+def test_a_living_holder_has_three_tries_within_any_quarantine(seconds: int) -> None:
+    times = AttemptTimes(http_timeout=timedelta(seconds=seconds))
+    redis = lease_times(times)
+
+    # A try that hangs as long as it can, an escrow that Redis does not take, and a breath.
+    longest = timedelta(seconds=LONGEST_CALL_SECONDS + FIRST_PAUSE) + redis.connect + redis.answer
+
+    assert max(longest, timedelta(seconds=LONGEST_PAUSE)) <= times.retry_within
+    assert 3 * times.retry_within <= times.quarantine
 
 
 @given(seconds=st.integers(1, 300))
