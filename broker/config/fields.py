@@ -15,6 +15,7 @@ from broker.config.addresses import Address
 from broker.config.choices import ClientAuth, LogFormat, LogLevel, PleoEnvironment
 from broker.config.declaring import Frozen, setting
 from broker.config.sources import SecretSource
+from broker.domain.times import LONGEST_HTTP_TIMEOUT
 
 RequiredPath = Annotated[Path, readers.file_path()]
 OptionalPath = Annotated[Path | None, readers.file_path()]
@@ -183,9 +184,9 @@ class Fields(Frozen):
             (),
         )
     )
-    pleo_timeout: Annotated[timedelta, readers.seconds(1, 60)] = setting(
-        "BROKER_PLEO_TIMEOUT_SECONDS", "whole token request", timedelta(seconds=10)
-    )
+    pleo_timeout: Annotated[
+        timedelta, readers.seconds(1, int(LONGEST_HTTP_TIMEOUT.total_seconds()))
+    ] = setting("BROKER_PLEO_TIMEOUT_SECONDS", "whole token request", timedelta(seconds=10))
     pleo_max_concurrency: Annotated[int, readers.whole(1, 1000)] = setting(
         "BROKER_PLEO_MAX_CONCURRENCY", "refreshes and imports at once per replica", 50
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias, assert_never
 
+from broker.domain.clocks import is_pausing
 from broker.domain.errors import (
     BrokerError,
     GrantHeld,
@@ -144,14 +145,14 @@ def _without_fresh_token(grant: Grant, now: datetime) -> NextStep:
         # No claim would be allowed, and whoever read again would read the same for ever.
         return Refuse(error=RecordUnreadable("the grant has no refresh token", tenant=grant.tenant))
     failures = grant.failures
-    if failures.next_try_at is not None and now < failures.next_try_at:
+    if failures.next_try_at is not None and is_pausing(failures, now):
         return Refuse(error=_failure(grant, failures.kind, failures.next_try_at, now))
     return Refresh(generation=grant.generation)
 
 
 def _failure(grant: Grant, kind: FailureKind, until: datetime, now: datetime) -> BrokerError:
     later = until
-    if grant.failures.next_try_at is not None:
+    if grant.failures.next_try_at is not None and is_pausing(grant.failures, now):
         later = max(until, grant.failures.next_try_at)
     return error_of_failure(grant.tenant, kind, code=grant.failures.code, retry_after=later - now)
 

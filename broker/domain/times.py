@@ -27,6 +27,10 @@ SETTLING_MARGIN: Final = timedelta(seconds=2)
 """Kept of the drain for the settlement itself: a few tries of a statement."""
 
 
+LONGEST_HTTP_TIMEOUT: Final = timedelta(seconds=60)
+"""That an installation may set; another replica's may be another one for a while."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptTimes:
     """The times of every attempt of this installation."""
@@ -65,3 +69,7 @@ class AttemptTimes:
     def longest_wait(self) -> timedelta:
         """How long attempts of others are waited for: one, and one more after its quarantine."""
         return 2 * self.span
+
+
+LONGEST_SPAN: Final = AttemptTimes(http_timeout=LONGEST_HTTP_TIMEOUT).span
+"""Of any replica's attempt."""

@@ -1,7 +1,8 @@
 """Reading and writing one grant's row: decide on what was read; if it is still so, write.
 
 The one place that calls `GrantStore.apply`. A `Reading` ties PostgreSQL's clock to the event loop's
-at the moment of the read, so that deadlines are kept without trusting this machine's wall clock.
+at the moment of the read, so that deadlines are kept without trusting this machine's wall clock,
+nor that PostgreSQL's is never set back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from broker.domain.grant import Grant
 from broker.domain.history import AttemptRecord, GrantEvent
 from broker.domain.refresh_writes import let_go
 from broker.ports import Beside, Change, GrantStore, Snapshot
+from broker.service.sightings import Sightings
 
 BY_BROKER: Final = "broker"
 """The actor of what the broker concluded itself."""
@@ -95,6 +97,7 @@ class Rows:
     def __init__(self, store: GrantStore) -> None:
         """`store`: PostgreSQL."""
         self._store = store
+        self._sightings = Sightings()
 
     async def read(self, tenant: str) -> Reading:
         """Reads one row.
@@ -104,7 +107,7 @@ class Rows:
         """
         asked_at = asyncio.get_running_loop().time()
         snapshot = await self._store.read(tenant)
-        return _reading(snapshot, asked_at)
+        return self._reading(snapshot, asked_at)
 
     async def write(
         self, reading: Reading, decide: Callable[[Reading], Proposal], act: Act
@@ -124,7 +127,7 @@ class Rows:
             asked_at = asyncio.get_running_loop().time()
             snapshot = await self._store.apply(reading.snapshot, change)
             if snapshot is not None:
-                return Written(reading=_reading(snapshot, asked_at), not_allowed=None)
+                return Written(reading=self._reading(snapshot, asked_at), not_allowed=None)
             reading = await self._read_other(reading, has_beside=proposal.beside is not None)
 
     async def note(self, reading: Reading, line: AttemptRecord) -> None:
@@ -151,10 +154,10 @@ class Rows:
             raise BesideNotAppliedError
         return again
 
-
-def _reading(snapshot: Snapshot, asked_at: float) -> Reading:
-    answered_at = asyncio.get_running_loop().time()
-    return Reading(snapshot=snapshot, asked_at=asked_at, answered_at=answered_at)
+    def _reading(self, snapshot: Snapshot, asked_at: float) -> Reading:
+        answered_at = asyncio.get_running_loop().time()
+        heeded = self._sightings.heed(snapshot, answered_at)
+        return Reading(snapshot=heeded, asked_at=asked_at, answered_at=answered_at)
 
 
 def _change(before: Grant, after: Grant, proposal: Proposal, act: Act) -> Change:

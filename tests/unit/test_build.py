@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,8 +14,9 @@ from broker.domain.grant import Grant
 from broker.sandbox.faults import Hold
 from broker.service.build import LANDING_SECONDS
 from support.consent_service import Desk, crash, desk, looping
-from support.grants import THE_NOW, some_attempt
-from support.service import Fleet, fleet, seconds_gone
+from support.fake_world import Call, Hook
+from support.grants import some_attempt
+from support.service import Fleet, fleet, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 
@@ -85,14 +87,25 @@ async def test_a_loop_goes_on_after_failures() -> None:
         assert ours.grant().last_used_at is not None
 
 
+def always_under_way(ours: Fleet) -> Hook:
+    """Returns a hook that sees to it that an attempt of somebody else is always live."""
+
+    async def renew(_: Call) -> None:
+        deadline = virtual_now() + timedelta(seconds=20)
+        theirs = some_attempt(attempt_id="theirs", deadline=deadline)
+        ours.put(replace(ours.grant(), attempt=theirs))
+
+    return renew
+
+
 @pytest.mark.parametrize(("http_timeout", "waited"), [(1, 42), (10, 60), (60, 160)])
 @in_virtual_time
 async def test_an_attempt_of_others_is_waited_for_as_long_as_one_may_take(
     http_timeout: int, waited: int
 ) -> None:
     async with fleet() as ours:
-        long = THE_NOW + timedelta(hours=1)
-        ours.connect_expired(attempt=some_attempt(attempt_id="theirs", deadline=long))
+        ours.connect_expired()
+        ours.world.on_arrival = always_under_way(ours)
         one = desk(ours, http_timeout=timedelta(seconds=http_timeout))
         call = one.call(one.generation())
         await let_others_run()
