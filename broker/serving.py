@@ -76,8 +76,10 @@ async def broker(settings: ServeSettings, log: Log) -> AsyncIterator[Running]:
     log.event("settings_loaded", settings=settings.redacted())
     for warning in settings.warnings():
         log.event("settings_warning", level=LogLevel.WARNING, warning=warning)
+    metrics = Metrics()
+    metrics.watch_log(lambda: log.lost)
     with library_log(log):
-        async with running(settings, Telling(log=FactLog(log), metrics=Metrics())) as started:
+        async with running(settings, Telling(log=FactLog(log), metrics=metrics)) as started:
             grpc_address = f"{settings.grpc_address.host}:{started.grpc_port}"
             log.event("broker_started", version=__version__, grpc=grpc_address, ops=started.ops_url)
             started.health.on_change(_HealthLog(log).changed)

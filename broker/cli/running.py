@@ -6,6 +6,7 @@ Heavy imports are inside, so that the other commands start fast.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine, Iterator
 from typing import Annotated
 
@@ -26,12 +27,12 @@ def register(app: typer.Typer) -> None:
 def serve(context: typer.Context) -> None:
     """Serve, until SIGTERM or Ctrl-C; settings come from the environment."""
     from broker.config import ServeSettings  # noqa: PLC0415 - starts fast
-    from broker.ops.logs import Log  # noqa: PLC0415 - likewise
+    from broker.ops.logs import open_log  # noqa: PLC0415 - likewise
     from broker.serving import serve as serve_broker  # noqa: PLC0415 - likewise
 
     settings = read_settings(ServeSettings, environ_of(context))
-    log = Log(log_format=settings.log_format, level=settings.log_level)
-    _run(serve_broker(settings, log))
+    with open_log(sys.stderr, log_format=settings.log_format, level=settings.log_level) as log:
+        _run(serve_broker(settings, log))
 
 
 def dev(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from broker.app import Running
 from broker.dev.demo import Demo, DemoFailedError, what_next
 from broker.dev.stack import Stack, dev_stack
-from broker.ops.logs import Log
+from broker.ops.logs import open_log
 from broker.serving import broker, until_signalled
 
 OnStep: TypeAlias = Callable[[str], None]
@@ -44,16 +45,16 @@ async def run_demo(environ: Mapping[str, str], *, is_once: bool) -> None:
 
 async def _on_stack(stack: Stack, console: Console, *, is_once: bool, on_step: OnStep) -> None:
     settings = stack.settings
-    log = Log(log_format=settings.log_format, level=settings.log_level)
-    async with broker(settings, log) as started:
-        await _until_ready(started)
-        target = f"{settings.grpc_address.host}:{started.grpc_port}"
-        on_step(f"the broker is ready: gRPC on {target}, health on {started.ops_url}")
-        await _demonstrate(Demo(target=target, sandbox=stack.sandbox, on_step=on_step))
-        if is_once:
-            return
-        console.print(what_next(target=target, ops_url=started.ops_url, sandbox=stack.sandbox))
-        raise await started.refused
+    with open_log(sys.stderr, log_format=settings.log_format, level=settings.log_level) as log:
+        async with broker(settings, log) as started:
+            await _until_ready(started)
+            target = f"{settings.grpc_address.host}:{started.grpc_port}"
+            on_step(f"the broker is ready: gRPC on {target}, health on {started.ops_url}")
+            await _demonstrate(Demo(target=target, sandbox=stack.sandbox, on_step=on_step))
+            if is_once:
+                return
+            console.print(what_next(target=target, ops_url=started.ops_url, sandbox=stack.sandbox))
+            raise await started.refused
 
 
 async def _until_ready(started: Running) -> None:

@@ -6,12 +6,14 @@ for each customer would be the end of any Prometheus. Every label's values are f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 _PREFIX: Final = "token_broker"
 
@@ -49,6 +51,10 @@ class Instruments:
         """Makes a gauge that is read when somebody looks; `now` must not raise."""
         self.gauge(name, tells).set_function(now)
 
+    def read_total(self, name: str, tells: str, *, now: Callable[[], int]) -> None:
+        """Makes a counter of what somebody else counts; `now` must not raise."""
+        self.registry.register(_ReadTotal(f"{_PREFIX}_{name}", tells, now))
+
     def histogram(
         self, name: str, tells: str, *, bounds: tuple[float, ...], labels: tuple[str, ...] = ()
     ) -> Histogram:
@@ -60,6 +66,16 @@ class Instruments:
     def says(self, name: str, tells: str, **words: str) -> None:
         """Makes a series that only carries words."""
         Info(name, tells, namespace=_PREFIX, registry=self.registry).info(words)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadTotal(Collector):
+    name: str
+    tells: str
+    now: Callable[[], int]
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self.name, self.tells, value=self.now())
 
 
 def from_zero(counter: Counter, members: type[Enum]) -> Counter:

@@ -1,24 +1,28 @@
 """The log: one line an event, with a name that never changes and fields.
 
 Upholds: no global configuration, so that two logs in one process stay apart; a line that cannot be
-written (a closed pipe) is counted and stops nobody; values are reduced to plain ones, and an
-exception among them to its kind. What is logged, and how loudly, is decided by who calls.
+written (a pipe that is closed, or full) is counted and stops nobody; values are reduced to plain
+ones, and an exception among them to its kind. What is logged, and how loudly, is decided by who
+calls; how lines leave the process, in `outlet.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from enum import Enum, IntEnum
-from typing import Final, TextIO
+from pathlib import Path
+from typing import Final, Protocol, TextIO
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from broker.config import LogFormat, LogLevel
 from broker.ops.failures import kind_of
+from broker.ops.outlet import Outlet
 
 _NUMBERS: Final[Mapping[LogLevel, int]] = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -28,26 +32,45 @@ _NUMBERS: Final[Mapping[LogLevel, int]] = {
 }
 
 
+class Sink(Protocol):
+    """Where lines go. Never raises, never waits."""
+
+    @property
+    def lost(self) -> int:
+        """How many were lost since the start."""
+
+    def take_untold(self) -> int:
+        """Returns how many were lost that no line has told of; the next one must."""
+
+    def write(self, line: str, *, telling: int = 0) -> None:
+        """Takes a line, which tells of so many that were lost."""
+
+
 class Log:
-    """Writes lines to a stream, standard error unless told otherwise."""
+    """Writes lines."""
 
     def __init__(
         self,
+        sink: Sink,
         *,
         log_format: LogFormat = LogFormat.JSON,
         level: LogLevel = LogLevel.INFO,
-        stream: TextIO | None = None,
+        colors: bool = False,
     ) -> None:
-        """`level`: the least that is written."""
-        stream = sys.stderr if stream is None else stream
+        """`level`: the least that is written. `colors`: for the console format."""
+        self._sink = sink
         self._least = _NUMBERS[level]
-        self._lost = 0
         self._logger: FilteringBoundLogger = structlog.wrap_logger(
-            structlog.WriteLogger(stream),
-            processors=_processors(log_format, stream),
+            structlog.ReturnLogger(),
+            processors=_processors(log_format, colors=colors),
             wrapper_class=structlog.make_filtering_bound_logger(self._least),
             context_class=dict,
         ).bind()
+
+    @property
+    def lost(self) -> int:
+        """How many lines were lost since the start."""
+        return self._sink.lost
 
     def takes(self, level: LogLevel) -> bool:
         """Says whether an event of this level would be written."""
@@ -58,16 +81,27 @@ class Log:
 
         Not for secrets: only those in a `Secret` would be held back.
         """
+        if not self.takes(level):
+            return
         told = {each: plain(value) for each, value in fields.items() if value is not None}
-        if self._lost:
-            told["lines_lost"] = self._lost
-        try:
-            self._logger.log(_NUMBERS[level], name, **told)
-        except (OSError, ValueError):
-            # The stream is gone, or closed: what the log tells of must not fail for it.
-            self._lost += 1
-        else:
-            self._lost = 0
+        untold = self._sink.take_untold()
+        if untold:
+            told["lines_lost"] = untold
+        self._sink.write(self._logger.log(_NUMBERS[level], name, **told), telling=untold)
+
+
+@contextmanager
+def open_log(stream: TextIO | None, *, log_format: LogFormat, level: LogLevel) -> Iterator[Log]:
+    """Gives a log on a stream of the system's, as standard error; all is written at its end.
+
+    None: that stream was closed before this process began, and nobody is told anything.
+    """
+    with ExitStack() as stack:
+        if stream is None:
+            stream = stack.enter_context(Path(os.devnull).open("w"))
+        outlet = Outlet(stream.fileno())
+        stack.callback(outlet.close)
+        yield Log(outlet, log_format=log_format, level=level, colors=stream.isatty())
 
 
 def plain(value: object) -> object:
@@ -97,7 +131,7 @@ def _plain_one(value: object) -> object:
             return str(value)
 
 
-def _processors(log_format: LogFormat, stream: TextIO) -> list[Processor]:
+def _processors(log_format: LogFormat, *, colors: bool) -> list[Processor]:
     before: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -108,7 +142,7 @@ def _processors(log_format: LogFormat, stream: TextIO) -> list[Processor]:
         case LogFormat.CONSOLE:
             # The usual formatter of exceptions shows local variables.
             console = structlog.dev.ConsoleRenderer(
-                colors=stream.isatty(),
+                colors=colors,
                 exception_formatter=structlog.dev.plain_traceback,
                 sort_keys=False,
             )

@@ -6,7 +6,7 @@ of labels: `instruments.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -105,6 +105,12 @@ class Metrics:
             "attempts_held",
             "Attempts claimed and not settled, whose tokens only this replica may have",
             now=lambda: len(holdings),
+        )
+
+    def watch_log(self, lost: Callable[[], int]) -> None:
+        """Shows how many lines of the log were lost. Once for each instance."""
+        self._make.read_total(
+            "log_lines_dropped", "Lines of the log that its reader was too slow for", now=lost
         )
 
     def watch_escrows(self, escrows: Sized) -> None:

@@ -10,6 +10,7 @@ from broker.config import LogFormat, LogLevel
 from broker.domain.facts import Fact
 from broker.ops.fact_log import FactLog
 from broker.ops.logs import Log
+from broker.ops.outlet import Direct
 
 
 class WrittenLog:
@@ -19,7 +20,7 @@ class WrittenLog:
         self, *, log_format: LogFormat = LogFormat.JSON, level: LogLevel = LogLevel.DEBUG
     ) -> None:
         self.stream = io.StringIO()
-        self.log = Log(log_format=log_format, level=level, stream=self.stream)
+        self.log = Log(Direct(self.stream), log_format=log_format, level=level)
         self.now = 1000.0
         self.facts = FactLog(self.log, clock=lambda: self.now)
 

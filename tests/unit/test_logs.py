@@ -17,6 +17,7 @@ from broker.domain.facts import LoopFailed
 from broker.domain.secret import Secret
 from broker.ops.library_log import constant_part, library_log
 from broker.ops.logs import Log
+from broker.ops.outlet import Direct
 from support.facts import THE_SECRET
 from support.written_log import WrittenLog
 
@@ -82,7 +83,7 @@ class Pipe(io.StringIO):
 
 def test_lines_that_cannot_be_written_are_counted_and_hurt_nobody() -> None:
     pipe = Pipe()
-    log = Log(stream=pipe)
+    log = Log(Direct(pipe))
 
     for is_open in (False, False, True, True):
         pipe.is_open = is_open
@@ -90,6 +91,7 @@ def test_lines_that_cannot_be_written_are_counted_and_hurt_nobody() -> None:
 
     lost = [json.loads(line).get("lines_lost") for line in pipe.getvalue().splitlines()]
     assert lost == [2, None]
+    assert log.lost == 2
 
 
 def test_a_stream_that_was_closed_hurts_nobody() -> None:

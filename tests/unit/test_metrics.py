@@ -329,6 +329,17 @@ def test_what_is_held_is_read_when_somebody_looks() -> None:
     assert seen == [0, 2]
 
 
+def test_lines_lost_of_the_log_are_a_counter_that_is_read() -> None:
+    metrics, lost = Metrics(), [2, 5, 5]
+    metrics.watch_log(lambda: lost.pop(0))
+
+    seen = [value(metrics, "log_lines_dropped_total") for _ in range(2)]
+
+    assert seen == [2, 5]
+    kind = b"# TYPE token_broker_log_lines_dropped_total counter"
+    assert kind in generate_latest(metrics.registry)
+
+
 def test_which_broker_this_is_can_be_read() -> None:
     assert value(Metrics(), "build_info", version=__version__) == 1
 
