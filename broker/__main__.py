@@ -12,6 +12,7 @@ _INTERRUPTED: Final = 130
 
 def main() -> None:
     """Runs the command of this process's arguments, and exits with its status."""
+    _occupy_standard_streams()
     try:
         # Only here, because Ctrl-C may come while they are imported, which takes a moment.
         from broker.cli.app import run  # noqa: PLC0415 - see above
@@ -21,6 +22,19 @@ def main() -> None:
     except KeyboardInterrupt:
         status = _INTERRUPTED
     sys.exit(status)
+
+
+def _occupy_standard_streams() -> None:
+    """Puts the null device where a shell has closed one, as with `2>&-`.
+
+    Else the next file or socket takes its number: what a library writes on stderr would go to
+    PostgreSQL, and libuv aborts a process that closes a descriptor of such a number.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free, which is this one
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""`serve` and its log, which nobody reads.
+"""`serve` and its standard streams: nobody reads the log, or there is nowhere to write it.
 
 No store is reached here: a broker listens before, and has enough to say about that.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import grpc.aio
@@ -28,7 +31,12 @@ CALLS = 600
 """Two lines each, at least, and a pipe holds some three hundred."""
 
 
-def settings_in(folder: Path) -> dict[str, str]:
+def a_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def settings_in(folder: Path, **changes: str) -> dict[str, str]:
     keyset = folder / "keyset.json"
     keyset.write_text(generate_keyset())
     return {
@@ -41,14 +49,15 @@ def settings_in(folder: Path) -> dict[str, str]:
         "BROKER_LOG_LEVEL": "debug",
         "BROKER_PLEO_CLIENT_ID": "client-1",
         "BROKER_PLEO_CLIENT_SECRET": "one",
+        **changes,
     }
 
 
 @contextmanager
-def serving(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs `serve`."""
+def serving(environ: dict[str, str], closing: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `serve`; `closing` as a shell has it, `2>&-`."""
     with subprocess.Popen(
-        [sys.executable, "-m", "broker", "serve"],
+        ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", "broker", "serve"],
         cwd=ROOT,
         env=environ,
         stdin=subprocess.DEVNULL,
@@ -95,3 +104,28 @@ async def test_a_log_that_nobody_reads_stops_no_call_and_no_end(tmp_path: Path) 
 
         assert "token_broker_log_lines_dropped_total" in shown
         assert await ended(process) == 0
+
+
+@pytest.mark.parametrize("closing", ["2>&-", ">&-", "<&- >&- 2>&-"])
+async def test_streams_that_are_closed_keep_a_broker_from_nothing(
+    tmp_path: Path, closing: str
+) -> None:
+    port = a_free_port()
+    environ = settings_in(tmp_path, BROKER_OPS_ADDRESS=f"127.0.0.1:{port}")
+    with serving(environ, closing) as process:
+        async with httpx.AsyncClient() as http:
+            await until_alive(http, f"http://127.0.0.1:{port}/livez", process)
+
+        assert await ended(process) == 0
+
+
+async def until_alive(http: httpx.AsyncClient, url: str, process: subprocess.Popen[bytes]) -> None:
+    """Asks until it is answered."""
+    async with asyncio.timeout(20):
+        while process.poll() is None:
+            try:
+                if (await http.get(url)).status_code == HTTPStatus.OK:
+                    return
+            except httpx.ConnectError:
+                await asyncio.sleep(0.02)
+    raise AssertionError(f"it ended with status {process.returncode}")
