@@ -78,7 +78,7 @@ async def broker(settings: ServeSettings, log: Log) -> AsyncIterator[Running]:
         log.event("settings_warning", level=LogLevel.WARNING, warning=warning)
     metrics = Metrics()
     metrics.watch_log(lambda: log.lost)
-    with library_log(log):
+    with library_log(log), _telling_of_the_end(log):
         async with running(settings, Telling(log=FactLog(log), metrics=metrics)) as started:
             grpc_address = f"{settings.grpc_address.host}:{started.grpc_port}"
             log.event("broker_started", version=__version__, grpc=grpc_address, ops=started.ops_url)
@@ -87,6 +87,13 @@ async def broker(settings: ServeSettings, log: Log) -> AsyncIterator[Running]:
                 yield started
             finally:
                 log.event("broker_draining", held=len(started.service.holdings))
+
+
+@contextmanager
+def _telling_of_the_end(log: Log) -> Iterator[None]:
+    try:
+        yield
+    finally:  # what a signal stops is cancelled
         log.event("broker_stopped")
 
 

@@ -106,6 +106,17 @@ async def test_a_log_that_nobody_reads_stops_no_call_and_no_end(tmp_path: Path) 
         assert await ended(process) == 0
 
 
+async def test_the_last_that_a_log_tells_is_that_the_broker_stopped(tmp_path: Path) -> None:
+    with serving(settings_in(tmp_path)) as process:
+        started_of(process)
+
+        assert await ended(process) == 0
+
+        assert process.stderr is not None
+        events = [json.loads(line)["event"] for line in process.stderr]
+        assert [events.count("broker_draining"), events[-1]] == [1, "broker_stopped"]
+
+
 @pytest.mark.parametrize("closing", ["2>&-", ">&-", "<&- >&- 2>&-"])
 async def test_streams_that_are_closed_keep_a_broker_from_nothing(
     tmp_path: Path, closing: str
