@@ -8,22 +8,15 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from support.cli import started
 from support.grants import some_grant
-from support.rpc import Served, serving
+from support.rpc import Served
 
 HEAVY = {"asyncpg", "grpc", "httpx", "redis", "rich", "starlette", "tink", "uvicorn"}
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    async with serving() as running:
-        yield running
 
 
 def environ_of(served: Served) -> dict[str, str]:

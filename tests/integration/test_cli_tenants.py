@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,15 +20,9 @@ from broker.service.messages import RevokeGrant
 from support.cli import Ended, run_beside
 from support.fake_broker import some_served_token
 from support.grants import THE_NOW, some_grant
-from support.rpc import Served, serving
+from support.rpc import Served
 
 ACCESS_TOKEN = some_served_token().access_token.reveal()
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    async with serving() as running:
-        yield running
 
 
 def address_of(served: Served) -> Mapping[str, str]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import grpc
 import pytest
-import pytest_asyncio
 
-from broker.dev.rundir import RunDirectory
 from broker.sandbox.faults import Hold
 from broker.v1.grant_service_pb2 import Grant
-from support.fleet import Fleet, fleet_of_a_module
+from support.fleet import Fleet
 from support.onboarding import (
     Customer,
     Returned,
@@ -24,7 +21,6 @@ from support.onboarding import (
     grant_of,
     grants_at,
     new_company,
-    new_customer,
     revoke,
     visit,
 )
@@ -32,42 +28,6 @@ from support.replica import Replica
 from support.rpc import PUSHBACK, Failure, failure_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def two(
-    database_server: str, migrated_template: str, redis_server: str, run: RunDirectory
-) -> AsyncIterator[Fleet]:
-    """Two brokers."""
-    stores = (database_server, migrated_template, redis_server)
-    async with fleet_of_a_module(*stores, run=run) as brokers:
-        await brokers.start(2)
-        yield brokers
-
-
-@pytest.fixture(autouse=True)
-def told(two: Fleet) -> Iterator[None]:
-    """What the brokers said, where a test fails."""
-    yield
-    two.tell()
-
-
-@pytest.fixture
-def first(two: Fleet) -> Replica:
-    """One of the brokers."""
-    return two.replicas[0]
-
-
-@pytest.fixture
-def second(two: Fleet) -> Replica:
-    """The other one."""
-    return two.replicas[1]
-
-
-@pytest.fixture
-def customer(two: Fleet) -> Customer:
-    """A customer that nothing is known of yet."""
-    return new_customer(two.sandbox)
 
 
 def exchanges(brokers: Fleet, customer: Customer) -> int:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
 import grpc
 import pytest
 import pytest_asyncio
 
-from broker.dev.rundir import RunDirectory
 from broker.v1.grant_service_pb2 import Grant
-from support.fleet import Fleet, fleet_of_a_module
+from support.fleet import Fleet
 from support.onboarding import (
     Customer,
     all_of,
     connect,
     get,
     grant_of,
-    new_customer,
     revoke,
     take_over,
     tokens_of,
@@ -27,42 +23,6 @@ from support.rpc import PUSHBACK, failure_of
 from support.sandbox_client import Tokens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def two(
-    database_server: str, migrated_template: str, redis_server: str, run: RunDirectory
-) -> AsyncIterator[Fleet]:
-    """Two brokers."""
-    stores = (database_server, migrated_template, redis_server)
-    async with fleet_of_a_module(*stores, run=run) as brokers:
-        await brokers.start(2)
-        yield brokers
-
-
-@pytest.fixture(autouse=True)
-def told(two: Fleet) -> Iterator[None]:
-    """What the brokers said, where a test fails."""
-    yield
-    two.tell()
-
-
-@pytest.fixture
-def first(two: Fleet) -> Replica:
-    """One of the brokers."""
-    return two.replicas[0]
-
-
-@pytest.fixture
-def second(two: Fleet) -> Replica:
-    """The other one."""
-    return two.replicas[1]
-
-
-@pytest.fixture
-def customer(two: Fleet) -> Customer:
-    """A customer that nothing is known of yet."""
-    return new_customer(two.sandbox)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

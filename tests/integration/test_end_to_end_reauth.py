@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-import pytest_asyncio
 
-from broker.dev.rundir import RunDirectory
 from broker.v1.grant_service_pb2 import Grant
-from support.fleet import Fleet, fleet_of_a_module, until_true
+from support.fleet import Fleet, until_true
 from support.onboarding import (
     Customer,
     all_of,
@@ -25,24 +22,6 @@ from support.onboarding import (
 from support.rpc import PUSHBACK, Failure, failure_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def two(
-    database_server: str, migrated_template: str, redis_server: str, run: RunDirectory
-) -> AsyncIterator[Fleet]:
-    """Two brokers."""
-    stores = (database_server, migrated_template, redis_server)
-    async with fleet_of_a_module(*stores, run=run) as brokers:
-        await brokers.start(2)
-        yield brokers
-
-
-@pytest.fixture(autouse=True)
-def told(two: Fleet) -> Iterator[None]:
-    """What the brokers said, where a test fails."""
-    yield
-    two.tell()
 
 
 async def expired(brokers: Fleet) -> Customer:

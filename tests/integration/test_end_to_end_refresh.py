@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import pytest
-import pytest_asyncio
 
-from broker.dev.rundir import RunDirectory
 from broker.sandbox.faults import Hold
-from support.fleet import Fleet, fleet_of_a_module
+from support.fleet import Fleet
 from support.onboarding import Customer, all_of, connect, expire, get, grant_of, new_customer
 from support.replica import Replica
 from support.rpc import failure_of, retry_delay
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def two(
-    database_server: str, migrated_template: str, redis_server: str, run: RunDirectory
-) -> AsyncIterator[Fleet]:
-    """Two brokers."""
-    stores = (database_server, migrated_template, redis_server)
-    async with fleet_of_a_module(*stores, run=run) as brokers:
-        await brokers.start(2)
-        yield brokers
-
-
-@pytest.fixture(autouse=True)
-def told(two: Fleet) -> Iterator[None]:
-    """What the brokers said, where a test fails."""
-    yield
-    two.tell()
 
 
 async def held_customer(brokers: Fleet, replica: Replica) -> Customer:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field, replace
 
 import pytest
 import pytest_asyncio
 import redis.asyncio
 
-from broker.dev.rundir import RunDirectory
 from broker.sandbox.faults import refuse, rubbish
 from broker.sandbox.settings import DEMO_CLIENT
-from support.fleet import Fleet, fleet_of_a_module
+from support.fleet import Fleet
 from support.leaks import (
     Heard,
     database_text,
@@ -37,7 +36,7 @@ from support.onboarding import (
 from support.replica import Replica
 from support.rpc import Failure, failure_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("two")]
 
 A_SECRET = "a-secret-that-pleo-does-not-know"
 A_CODE = "a-code-that-was-never-issued"
@@ -45,22 +44,10 @@ PLANTED = "a/planted+secret="
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def two(
-    database_server: str, migrated_template: str, redis_server: str, run: RunDirectory
-) -> AsyncIterator[Fleet]:
+async def brokers(brokers: Fleet) -> Fleet:
     """Two brokers, and one with a wrong client secret."""
-    stores = (database_server, migrated_template, redis_server)
-    async with fleet_of_a_module(*stores, run=run) as brokers:
-        await brokers.start(2)
-        await brokers.start(BROKER_PLEO_CLIENT_SECRET=A_SECRET)
-        yield brokers
-
-
-@pytest.fixture(autouse=True)
-def told(two: Fleet) -> Iterator[None]:
-    """What the brokers said, where a test fails."""
-    yield
-    two.tell()
+    await brokers.start(BROKER_PLEO_CLIENT_SECRET=A_SECRET)
+    return brokers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +147,10 @@ class Life:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def life(two: Fleet) -> AsyncIterator[Life]:
+async def life(brokers: Fleet) -> AsyncIterator[Life]:
     """A whole one."""
-    async with overhearing(two.redis_url) as heard:
-        life = Life(brokers=two, heard=heard)
+    async with overhearing(brokers.redis_url) as heard:
+        life = Life(brokers=brokers, heard=heard)
         await life.consents()
         await life.refreshes()
         await life.imports()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TypeAlias
@@ -30,13 +29,6 @@ from support.waiting import until
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    """A server, and a channel to it."""
-    async with serving() as served:
-        yield served
 
 
 async def check(served: Served, service: str) -> int:

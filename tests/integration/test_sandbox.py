@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -32,18 +31,6 @@ ODD_CLIENT = Client(
     client_secret="fake +secret/%25=&ø",
     redirect_uris=(REDIRECT_URI, "https://elsewhere.example/callback?fixed=1"),
 )
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with sandbox_server() as served:
-        yield served
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[SandboxClient]:
-    async with client_of(sandbox) as opened:
-        yield opened
 
 
 def rule(sandbox: Sandbox, **changes: object) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -24,18 +23,6 @@ from support.sandbox_client import (
     authorization_query,
     client_of,
 )
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with sandbox_server() as served:
-        yield served
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[SandboxClient]:
-    async with client_of(sandbox) as opened:
-        yield opened
 
 
 async def told(client: SandboxClient, method: str, path: str, **order: object) -> httpx.Response:

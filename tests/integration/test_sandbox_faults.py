@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -29,20 +28,7 @@ from broker.sandbox.faults import (
 )
 from broker.sandbox.record import Presentation
 from broker.sandbox.sandbox import Sandbox
-from broker.sandbox.server import sandbox_server
-from support.sandbox_client import ACME, BASIC, BJERG, SandboxClient, Tokens, client_of
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with sandbox_server() as served:
-        yield served
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[SandboxClient]:
-    async with client_of(sandbox) as opened:
-        yield opened
+from support.sandbox_client import ACME, BASIC, BJERG, SandboxClient, Tokens
 
 
 @pytest.fixture
