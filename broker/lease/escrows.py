@@ -91,6 +91,7 @@ class RedisEscrows:
         cursor = 0
         while True:
             cursor, page = await self._page(cursor, pattern)
+            # HSCAN may give a field more than once; none that stays is left out.
             found.update(page)
             if cursor == 0:
                 return found

@@ -92,6 +92,7 @@ class RedisLeases:
         if await lock.acquire(blocking=False, token=token):
             return lock
         if may_be_ours:
+            # As if this lock had taken it: `reacquire` compares before it sets the time anew.
             lock.local.token = token.encode()
             if await _owned(lock.reacquire()):
                 return lock

@@ -60,6 +60,7 @@ async def call_api(
     Never raises for what Pleo or the network does.
     """
     bearer = access_token.reveal()
+    # h11 would refuse it as well, with an error that quotes the token (law 7).
     if not _HEADER_SAFE.fullmatch(bearer):
         return ApiAnswer(status=None, fault="odd_access_token")
     headers = {**HEADERS, "Authorization": f"Bearer {bearer}"}

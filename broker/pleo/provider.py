@@ -91,6 +91,8 @@ class PleoProvider:
 
     def _form(self, request: TokenRequest, secret: ClientSecret) -> bytes:
         parameters = [*token_form(request)]
+        # RFC 6749 §2.3.1 has it for clients that cannot use Basic. Pleo's pages want now one, now
+        # the other.
         if self._settings.client_auth == "body":
             parameters.append(("client_id", self._settings.client_id))
             parameters.append(("client_secret", secret.reveal()))
@@ -100,11 +102,13 @@ class PleoProvider:
         headers = {
             **HEADERS,
             "Content-Type": "application/x-www-form-urlencoded",
+            # httpx counts only what it is given as content; this body comes later (`token_call`).
             "Content-Length": str(length),
         }
         if self._settings.client_auth == "basic":
             headers["Authorization"] = basic_credentials(self._settings.client_id, secret)
         connect = self._settings.connect_timeout.total_seconds()
+        # For connecting alone: everything after it has the attempt's own times (`WireWindow`).
         timeouts = httpx.Timeout(None, connect=connect).as_dict()
         return httpx.Request(
             "POST", self._token_address, headers=headers, extensions={"timeout": timeouts}

@@ -86,6 +86,7 @@ class TokenCall:
             raise TooLateError
         self._window.on_sending()
         self._sent_at = now
+        # Sent is sent: from here on only the attempt's end may stop the listening (RFC 9700 §4.14).
         self._limit.reschedule(None)
         self._last_look = loop.call_at(self._window.answer_by, self._look_a_last_time)
 

@@ -51,6 +51,8 @@ def open_transport(
         max_keepalive_connections=connections,
         keepalive_expiry=KEEP_IDLE_SECONDS,
     )
+    # Nothing of the environment: a proxy or a certificate bundle named there would see tokens that
+    # the settings meant for Pleo alone (law 7).
     return httpx.AsyncHTTPTransport(verify=tls or True, trust_env=False, limits=limits)
 
 

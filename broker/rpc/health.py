@@ -67,6 +67,7 @@ class HealthService(HealthServicer):
         """
         told: int | None = None
         while True:
+            # Taken before the status is read: what changes in between wakes us at once.
             changed = self._changed
             status = self._status(request.service)
             if status != told:

@@ -35,6 +35,7 @@ def read_page_token(token: str, query: ListQuery) -> str | None:
         tenant = raw[_HEAD_BYTES:].decode()
     except (binascii.Error, UnicodeDecodeError):
         return None
+    # Both: the digest tells another list's token, the check one that somebody has made up.
     is_ours = raw[:_HEAD_BYTES] == _head(query, tenant) and check_tenant(tenant) is None
     return tenant if is_ours else None
 

@@ -36,6 +36,8 @@ than 8 KiB of those (gRPC's `max_metadata_size`), which would hide the status it
 MOST_VIOLATIONS: Final = 20
 """Named in a BadRequest; with about a hundred characters each, 2 of the same 8 KiB."""
 
+# UNAVAILABLE is the code that callers' service configs let channels retry: it is for what time
+# mends. FAILED_PRECONDITION wants somebody to act first.
 CODES: Final[dict[str, grpc.StatusCode]] = {
     "REAUTH_REQUIRED": grpc.StatusCode.FAILED_PRECONDITION,
     "TENANT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,

@@ -189,6 +189,7 @@ def read_release_guard(
 
 def _refuse(tenant: str | None, *found: FieldViolation | None) -> None:
     """Raises all that was found at once; `tenant` None: the request is about no single one."""
+    # A malformed one is repeated to nobody: it may be a token in the wrong field (law 7).
     bad_tenant = None if tenant is None else check_tenant(tenant)
     violations = [each for each in (bad_tenant, *found) if each is not None]
     if violations:

@@ -73,6 +73,8 @@ def _update(statement: Statement, state_hash: bytes, *assignments: str, also: st
 
 def _put_import(statement: Statement, values: dict[str, object]) -> None:
     columns, bound = columns_and_values(statement.bind_all(values, IMPORT_TYPES))
+    # Brought again by the same tenant: the same record. By another one it violates `imports_once`,
+    # which the store reads as "does not apply".
     statement.add(
         "beside",
         f"INSERT INTO imports ({columns}) SELECT {bound} FROM written",

@@ -35,6 +35,7 @@ _FIND: Final = """
     SELECT *, clock_timestamp() AS read_at FROM authorizations WHERE state_hash = $1
 """
 
+# The first outcome stays: it is what a repeated call is told.
 _SPEND: Final = """
     UPDATE authorizations SET spent_at = clock_timestamp(), outcome_reason = $2,
     outcome_metadata = $3, sealed_code_verifier = NULL, key_id = NULL
@@ -79,6 +80,8 @@ class PostgresConsents:
 
     async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
         """Upholds the port. HMAC-SHA256 under the home's key: 32 bytes."""
+        # Kept for good: it is as old as the home, and a new one would know no token again.
         if self._fingerprint_key is None:
             self._fingerprint_key = await read_fingerprint_key(self._pool, self._keyring)
+        # Keyed: a plain hash would tell whoever reads the table whether a token they hold is in it.
         return hmac.digest(self._fingerprint_key, to_bytes(refresh_token), "sha256")

@@ -89,11 +89,13 @@ class PostgresGrants:
     async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
         """Upholds the port."""
         if _is_armed_by(before.grant.attempt, change.after.attempt):
+            # Before the token leaves: what could not be sealed afterwards would be lost (law 3).
             self._keyring.try_out()
         write = self._write_of(before, change)
         row = await self._written(write)
         if row is None:
             return None
+        # Of these columns the row knows best: use is noted by others meanwhile.
         grant = replace(
             change.after,
             created_at=row["created_at"],
@@ -167,6 +169,7 @@ class PostgresGrants:
         values = values_of(after)
         values["exclusive_subject"] = self._exclusive_subject(after)
         if before.version == 0 or after.pair != before.grant.pair:
+            # What stays is not sealed anew: a pair that does not open could not be.
             values |= seal_pair(self._keyring, after.tenant, pair=_sealable(after.pair))
         return GrantWrite(
             tenant=after.tenant,

@@ -9,6 +9,7 @@ from typing import Final
 from broker.store.pool import Pool
 from broker.store.schema import SchemaFitness, read_schema
 
+# Both: a standby is in recovery, and a managed server whose disk is full is set read-only.
 _PROBE: Final = """
     SELECT clock_timestamp() AS clock,
     current_setting('transaction_read_only') = 'off' AND NOT pg_is_in_recovery() AS is_writable

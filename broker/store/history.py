@@ -7,6 +7,7 @@ from typing import Final
 from broker.domain.history import AttemptRecord, GrantEvent
 from broker.store.statement import Statement, columns_and_values
 
+# In a SELECT list PostgreSQL takes a placeholder for text unless it is told otherwise.
 _ATTEMPT_TYPES: Final = {
     "tenant": "text",
     "number": "bigint",
@@ -56,6 +57,7 @@ def add_attempt(statement: Statement, ended: AttemptRecord) -> None:
         "duration": ended.duration,
         "generation_after": ended.generation_after,
     }
+    # From `written`: where the version has moved on, there is no line either.
     columns, bound = columns_and_values(statement.bind_all(values, _ATTEMPT_TYPES))
     statement.add(
         "attempt_line", f"INSERT INTO refresh_attempts ({columns})", f"SELECT {bound} FROM written"

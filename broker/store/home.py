@@ -99,6 +99,7 @@ def admission(home: Home, keyring: Keyring) -> Callable[[Connection], Awaitable[
     """
 
     async def admit(connection: Connection) -> None:
+        # First: without our schema there is no home to read.
         _, fitness = await read_schema(connection)
         if fitness is not SchemaFitness.FIT:
             what = f"{fitness.value}: run `token-broker migrate` of this release"

@@ -131,6 +131,8 @@ def _minimum_reader(name: str, sql: str) -> int:
 @asynccontextmanager
 async def _transaction(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Connection]:
     with store_failures():
+        # Nothing here limits a statement: a migration may have to rewrite a table, and stopped half
+        # way it would never get done.
         connection = await asyncpg.connect(
             url,
             ssl=tls,
@@ -152,6 +154,7 @@ async def _wait_for_others(connection: Connection) -> None:
 
 
 async def _applied(connection: Connection) -> dict[int, str]:
+    # Asked for and not assumed: a dry run on an empty database must not make it.
     if await connection.fetchval("SELECT to_regclass('schema_migrations')::text") is None:
         return {}
     rows = await connection.fetch("SELECT version, checksum FROM schema_migrations")

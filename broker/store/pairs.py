@@ -37,6 +37,8 @@ def seal_pair(keyring: Keyring, tenant: str, *, pair: TokenPair | None) -> dict[
     """
     if pair is None:
         return dict(_NO_PAIR)
+    # Once for both: a file that is replaced in between would seal them under two keys, and the row
+    # has room for one key's id.
     keyset = keyring.newest()
 
     def sealed(field: str, secret: Secret | None) -> bytes | None:

@@ -29,8 +29,10 @@ async def maintain_attempts(pool: Pool, *, retention: timedelta) -> None:
         StoreUnavailable: also when the table was in use for too long.
     """
     async with pool.transaction() as connection:
+        # Ends with the transaction: behind a pooler the next one may be another session's.
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1::bigint)", _LOCK):
             return
+        # PostgreSQL's day, by whose clock the lines are dated, and not this machine's.
         today: date = await connection.fetchval(
             "SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date"
         )
@@ -54,6 +56,7 @@ async def _drop_before(connection: Connection, present: set[date], *, oldest: da
     for day in sorted(present):
         if day < oldest:
             await connection.execute(f"DROP TABLE {_name(day)}")
+    # What never had a partition of its own grows old as well.
     await connection.execute(
         "DELETE FROM refresh_attempts_default WHERE started_at < $1::date::timestamptz", oldest
     )
@@ -63,6 +66,7 @@ async def _make(connection: Connection, day: date) -> None:
     # Attaching locks the parent less than CREATE TABLE … PARTITION OF would, and refuses while
     # lines of that day lie in the default partition: they move first.
     name, after = _name(day), day + timedelta(days=1)
+    # In UTC, whatever the session's time zone: days must not overlap, nor leave an hour out.
     await connection.execute(
         f"""
         CREATE TABLE {name} (LIKE refresh_attempts INCLUDING ALL);

@@ -183,6 +183,7 @@ async def _refuse_unfit(connection: Connection) -> None:
             code="POSTGRES_TOO_OLD",
         )
     # A pair whose commit a crash undoes is a customer locked out (law 3).
+    # Asked in each session: a role or a database may have its own setting.
     if await connection.fetchval("SELECT current_setting('synchronous_commit')") == "off":
         raise DatabaseUnfit(
             "synchronous_commit is off: set it to on for this role and database",

@@ -37,6 +37,7 @@ class Place:
 
     def associated_data(self) -> bytes:
         """Returns the same bytes for the same place, and no others do (a JSON array)."""
+        # Not joined by a separator, which a tenant may hold: two places must never read alike.
         return json.dumps([self.table, self.tenant, self.field, self.row]).encode()
 
 
@@ -82,6 +83,7 @@ class Keyset:
 
     def has(self, key_id: int) -> bool:
         """Whether the key is there, and enabled."""
+        # Tink opens nothing with a key that is disabled: it is as good as missing.
         return any(key.key_id == key_id and key.status == "ENABLED" for key in self.keys)
 
 
@@ -95,6 +97,7 @@ class Keyring:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # The stamp first: a file that is replaced before it is read is read again at the next look.
         self._stamp = _stamp(path)
         self._keyset = _read_keyset(path)
         self.problem: str | None = None
@@ -193,6 +196,8 @@ def to_secret(value: bytes) -> Secret:
 def generate_keyset() -> str:
     """Returns a new keyset of one AES-256-GCM key, in Tink's JSON format. A secret."""
     aead.register()
+    # Its nonces are random, so a key is good for 2**32 values (NIST SP 800-38D §8.3), two a
+    # rotation: a fleet of thousands of customers takes years for that, and keys are rotated before.
     handle = tink.new_keyset_handle(aead.aead_key_templates.AES256_GCM)
     serialized: str = tink.json_proto_keyset_format.serialize(handle, secret_key_access.TOKEN)
     return serialized

@@ -31,6 +31,8 @@ class Statement:
 
     def text(self, final: str) -> str:
         """Returns the whole, which answers what `final` selects."""
+        # PostgreSQL runs a part that writes whether or not anything selects from it (manual,
+        # 7.8.4).
         return f"WITH {', '.join(self._parts)} {final}"
 
 
