@@ -67,7 +67,9 @@ class ServerSettings:
     """gRPC itself spreads it by a tenth, so that callers do not all come back at once."""
 
     grace: timedelta = timedelta(seconds=10)
-    """How long calls may go on in a drain: as long as a token request may take."""
+    """How long calls may go on in a drain: as long as a token request usually may take. A longer
+    timeout of Pleo does not lengthen it, or Kubernetes' usual 30 s would not do: who is cut off
+    asks another replica, and the refresh that was sent goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
