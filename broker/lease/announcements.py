@@ -114,6 +114,7 @@ def read_moved(announced: bytes) -> GrantMoved | None:
     except (ValueError, RecursionError):
         return None
     match told:
+        # Whatever else is told is passed over: in a rolling update the newer half may tell more.
         case {"tenant": str(tenant), "generation": int(generation), **others}:
             version = others.get("version")
             known = version if isinstance(version, int) else 0

@@ -39,6 +39,7 @@ class PleoProvider:
             ValueError: an address is none.
         """
         self._settings = settings
+        # Only looked at: it goes to browsers as it was set.
         http_address(settings.authorize_url)
         self._token_address = http_address(settings.token_url)
         self._api_address = http_address(settings.api_url) if settings.api_url else None

@@ -110,6 +110,7 @@ class Edge(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(_PACKAGE):
             return handler
+        # Made once a method: gRPC asks at every call.
         guarded = self._guarded.get(method)
         if guarded is None:
             guarded = self._guard(method.removeprefix(_PACKAGE), cast("_Handler", handler))
@@ -178,6 +179,8 @@ def _streamed(told: _Told, method: str, behaviour: _Streaming) -> _Streaming:
     async def answers(request: object, context: Context) -> AsyncGenerator[Message, None]:
         async with _Ending(told, method, request=request, context=context):
             _refuse_unreadable(request)
+            # Closed here: left to the garbage collector, it would tidy up at any time and in no
+            # task.
             async with aclosing(behaviour(request, context)) as responses:
                 async for response in responses:
                     yield response

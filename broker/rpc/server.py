@@ -100,6 +100,7 @@ async def grpc_server(
     server = grpc.aio.server(interceptors=[edge], options=_options(settings))
     _add(server, servicers)
     if settings.reflection:
+        # Without the server as a whole, which has no name.
         names = (*filter(None, SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     port = _listen(server, settings.address)

@@ -21,6 +21,7 @@ _FINGERPRINT_KEY: Final = Place(table="home", tenant="", field="fingerprint_key"
 _FINGERPRINT_KEY_BYTES: Final = 32
 """As long as the digests of the HMAC that it is for (RFC 2104 §3)."""
 
+# There is room for one row: of two replicas that start at once, one leaves its name.
 _INSERT: Final = """
     INSERT INTO home (name, environment, token_url, client_id, sealed_fingerprint_key, key_id)
     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
