@@ -7,7 +7,7 @@ is its event name; its fields are the log's fields.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -224,6 +224,24 @@ class LoopFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilesLoaded:
+    """Files that may be replaced while we run were read, at the start or anew."""
+
+    what: str
+    """`tls`, `policy` or `jwks`."""
+
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesRefused:
+    """Files were replaced by something unusable; what was read before stays in force."""
+
+    what: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DefectMet:
     """A defect: an error that no rule foresaw. The id is in the answer to the caller."""
 
@@ -253,5 +271,7 @@ Fact: TypeAlias = (
     | MemoryDropped
     | HistoryLost
     | LoopFailed
+    | FilesLoaded
+    | FilesRefused
     | DefectMet
 )

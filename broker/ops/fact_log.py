@@ -28,6 +28,8 @@ from broker.domain.facts import (
     EscrowWritten,
     EvidenceUnread,
     Fact,
+    FilesLoaded,
+    FilesRefused,
     FlightEnded,
     FlightStarted,
     GuardMoved,
@@ -103,13 +105,14 @@ def level_of(fact: Fact) -> LogLevel:
             return LogLevel.DEBUG
         case MemoryDropped():
             return LogLevel.INFO if fact.tenant is None else LogLevel.DEBUG
-        case AttemptClaimed() | AttemptSending() | AttemptSettled():
+        case AttemptClaimed() | AttemptSending() | AttemptSettled() | FilesLoaded():
             return LogLevel.INFO
         case AttemptAnswered() | RejectionReported():
             return LogLevel.WARNING if _is_about_the_fleet(fact) else LogLevel.INFO
         case (
             HistoryLost()
             | LoopFailed()
+            | FilesRefused()
             | EvidenceUnread()
             | SettlementDelayed()
             | ReauthBecameRequired()

@@ -24,6 +24,8 @@ from broker.domain.facts import (
     EscrowWritten,
     EvidenceUnread,
     Fact,
+    FilesLoaded,
+    FilesRefused,
     FlightEnded,
     FlightStarted,
     GuardMoved,
@@ -39,6 +41,7 @@ from broker.domain.facts import (
 from broker.ops.attempt_metrics import AttemptMetrics
 from broker.ops.call_metrics import CallMetrics
 from broker.ops.escrow_metrics import EscrowMetrics
+from broker.ops.files_metrics import FilesMetrics
 from broker.ops.fleet_metrics import FleetMetrics
 from broker.ops.health import HealthSnapshot
 from broker.ops.instruments import Instruments
@@ -59,6 +62,7 @@ class Metrics:
         self._attempts = AttemptMetrics(make)
         self._escrows = EscrowMetrics(make)
         self._fleet = FleetMetrics(make)
+        self._files = FilesMetrics(make)
         self._trouble = TroubleMetrics(make)
         self._ready = make.gauge("ready", "Whether callers may be sent to this replica")
         self._draining = make.gauge("draining", "Whether this replica is on its way out")
@@ -83,6 +87,8 @@ class Metrics:
                 self._escrows.observe(fact)
             case BreakerMoved() | GuardMoved() | EvidenceUnread():
                 self._fleet.observe(fact)
+            case FilesLoaded() | FilesRefused():
+                self._files.observe(fact)
             case ReauthBecameRequired() | RejectionReported():
                 self._trouble.observe(fact)
             case HistoryLost() | LoopFailed() | DefectMet():

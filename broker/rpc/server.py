@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
@@ -71,6 +72,9 @@ class ServerSettings:
     timeout of Pleo does not lengthen it, or Kubernetes' usual 30 s would not do: who is cut off
     asks another replica, and the refresh that was sent goes on."""
 
+    credentials: grpc.ServerCredentials | None = None
+    """None: clear text."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servicers:
@@ -103,7 +107,7 @@ async def grpc_server(
         # Without the server as a whole, which has no name.
         names = (*filter(None, SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    port = _listen(server, settings.address)
+    port = _listen(server, settings)
     await server.start()
     try:
         yield port
@@ -119,13 +123,15 @@ def _add(server: grpc.aio.Server, servicers: Servicers) -> None:
     add_HealthServicer_to_server(servicers.health, server)
 
 
-def _listen(server: grpc.aio.Server, address: str) -> int:
+def _listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
     try:
-        return server.add_insecure_port(address)
+        if settings.credentials is None:
+            return server.add_insecure_port(settings.address)
+        return server.add_secure_port(settings.address, settings.credentials)
     except RuntimeError as error:
         # All that gRPC says is that it failed; why is known to its own log alone.
         raise AddressUnavailableError(
-            f"cannot listen on {address} (BROKER_GRPC_ADDRESS)"
+            f"cannot listen on {settings.address} (BROKER_GRPC_ADDRESS)"
         ) from error
 
 

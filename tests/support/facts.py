@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, get_args
 
 from broker.domain.decision import Why
@@ -19,6 +19,8 @@ from broker.domain.facts import (
     EscrowWritten,
     EvidenceUnread,
     Fact,
+    FilesLoaded,
+    FilesRefused,
     FlightEnded,
     FlightStarted,
     GuardMoved,
@@ -89,6 +91,8 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
     MemoryDropped(tenant=THE_TENANT, cause="moved"),
     HistoryLost(tenant=THE_TENANT, number=8, error="CheckViolationError"),
     LoopFailed(loop="usage", error="STORE_UNAVAILABLE"),
+    FilesLoaded(what="tls", expires_at=datetime(2026, 3, 1, tzinfo=UTC)),
+    FilesRefused(what="policy", error="policy.yaml: line 3: expected `callers`"),
     DefectMet(
         defect_id="00c0ffee00c0ffee",
         where="TokenService/GetAccessToken",

@@ -99,11 +99,14 @@ async def serving(
     reflection: bool = True,
     grace: timedelta = timedelta(seconds=5),
     operations: OperationsService | None = None,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[Served]:
-    """Serves on a free port, with a channel to it."""
+    """Serves on a free port, with a channel to it; with `credentials` it is of no use."""
     broker, told = FakeBroker(), Told()
     servicers = servicers_of(broker, operations)
-    settings = ServerSettings(address="127.0.0.1:0", reflection=reflection, grace=grace)
+    settings = ServerSettings(
+        address="127.0.0.1:0", reflection=reflection, grace=grace, credentials=credentials
+    )
     # The channel is closed after the server has left, and once all that was answered is read.
     async with (
         AsyncExitStack() as channels,
