@@ -23,6 +23,7 @@ from broker import __version__
 from broker.chance import SystemChance
 from broker.config import ServeSettings
 from broker.domain.facts import HistoryLost
+from broker.guarding import Guarding, guarding
 from broker.lease.announcements import RedisAnnouncements
 from broker.lease.client import RedisClient
 from broker.lease.escrows import RedisEscrows
@@ -38,6 +39,7 @@ from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
 from broker.rpc.operations_service import OperationsService
+from broker.rpc.reloading import RELOAD_SECONDS
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
 from broker.service.build import Options, Ports, Service, build_service
@@ -101,6 +103,7 @@ class _Outside:
     provider: PleoProvider
     pleo: PleoWatch
     observer: Observer
+    guarding: Guarding
 
 
 @asynccontextmanager
@@ -110,7 +113,8 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
     It listens before PostgreSQL or Redis has been reached, and is not ready until then.
 
     Raises:
-        KeysetUnreadableError, RedisUrlRefused, SecretUnreadableError: the settings are of no use.
+        KeysetUnreadableError, RedisUrlRefused, SecretUnreadableError, FilesUnusableError: the
+        settings are of no use.
         AddressUnavailableError, OSError: an address cannot be listened on.
     """
     async with AsyncExitStack() as opened:
@@ -155,6 +159,7 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
         provider=await opened.enter_async_context(provider),
         pleo=pleo,
         observer=observer,
+        guarding=guarding(settings, observer=observer),
     )
 
 
@@ -232,9 +237,13 @@ def _loops(settings: ServeSettings, outside: _Outside, service: Service, health:
     async def upkeep() -> None:
         await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
+    async def files() -> None:
+        refresh, observer = outside.guarding.refresh, outside.observer
+        await repeat("files", refresh, pause=RELOAD_SECONDS, observer=observer)
+
     # Until the database has been seen to be ours, asking it would only fill the log.
     later = {**service.loops(), "upkeep": upkeep}
-    return {"health": health.run} | {
+    return {"health": health.run, "files": files} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }
 
@@ -291,8 +300,9 @@ async def _listening(
         address=str(settings.grpc_address),
         reflection=settings.reflection,
         max_connection_age=settings.max_connection_age,
+        credentials=outside.guarding.credentials,
     )
-    edge = Edge(observer=outside.observer, calls=telling.metrics)
+    edge = Edge(observer=outside.observer, calls=telling.metrics, gate=outside.guarding.gate)
     async with grpc_server(server_settings, servicers, edge=edge) as port:
         try:
             yield port

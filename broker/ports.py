@@ -23,6 +23,7 @@ from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant, GrantState
 from broker.domain.history import AttemptOutcome, AttemptRecord, GrantEvent
 from broker.domain.imports import Import
+from broker.domain.policy import EVERYBODY, Tenants
 from broker.domain.requests import AuthorizationRequest, TokenRequest
 from broker.domain.secret import AccessToken, RefreshToken
 
@@ -96,6 +97,8 @@ class ListQuery:
     """Empty: all."""
 
     updated_after: datetime | None = None
+    tenants: Tenants = EVERYBODY
+    """Others are left out, so that a page is as long as it would be without them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

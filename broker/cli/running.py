@@ -82,6 +82,7 @@ def _foreseen(error: BaseException) -> Iterator[str]:
     from broker.config import SecretUnreadableError, SettingsError  # noqa: PLC0415 - starts fast
     from broker.dev.failures import DEV_FAILURES  # noqa: PLC0415 - likewise
     from broker.lease.address import RedisUrlRefused  # noqa: PLC0415 - likewise
+    from broker.rpc.reloading import FilesUnusableError  # noqa: PLC0415 - likewise
     from broker.store.home import HomeDiffersError  # noqa: PLC0415 - likewise
     from broker.store.sealing import KeysetUnreadableError  # noqa: PLC0415 - likewise
 
@@ -89,7 +90,7 @@ def _foreseen(error: BaseException) -> Iterator[str]:
         for each in error.exceptions:
             yield from _foreseen(each)
     known = (OSError, SecretUnreadableError, SettingsError, RedisUrlRefused, HomeDiffersError)
-    if isinstance(error, (*known, KeysetUnreadableError, *DEV_FAILURES)):
+    if isinstance(error, (*known, KeysetUnreadableError, FilesUnusableError, *DEV_FAILURES)):
         yield str(error)
 
 

@@ -152,10 +152,6 @@ _NOT_YET: Final = frozenset(
         "BROKER_JWT_ISSUER",
         "BROKER_JWT_JWKS",
         "BROKER_OTLP_ENDPOINT",
-        "BROKER_POLICY_FILE",
-        "BROKER_TLS_CERT_FILE",
-        "BROKER_TLS_CLIENT_CA_FILE",
-        "BROKER_TLS_KEY_FILE",
     }
 )
 

@@ -1,25 +1,88 @@
-"""Who calls. One function tells, so that handlers need not know how identities are proven."""
+"""Who calls, and what they may do: decided at the edge before a handler begins, and told here.
+
+Handlers ask `caller_of` for the record and `current_caller` for the rest; how an identity is proven
+they need not know.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import grpc.aio
 from google.protobuf.message import Message
 
+from broker.domain.errors import CallerNotAllowed, ScopeMissing
+from broker.domain.policy import ANYTHING, Permission
+
 Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
 CallerOf: TypeAlias = Callable[[Context], str]
-"""Returns the caller's identity, for the record and for what only the same caller may complete.
-
-Raises `CallerUnauthenticated` where there is none that we accept. Costs next to nothing: it is
-called on the way to every token.
-"""
+"""Returns the caller's identity, for the record and for what only the same caller may complete."""
 
 ANONYMOUS: Final = "anonymous"
+"""Whoever calls on loopback, where identities are not asked for."""
+
+IDENTITY: Final = re.compile(r"(uri|dns|sa):[!-~]{1,500}")
+"""What proves itself. Visible ASCII of a bounded length, since it goes into every record."""
 
 
-def anonymous(_: Context) -> str:
-    """Knows nobody: for a listener on loopback, where whoever calls is at home already."""
-    return ANONYMOUS
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes this call, and what the policy allows them with it."""
+
+    identity: str
+    rpc: str
+    permission: Permission
+
+    def check(self, tenant: str) -> None:
+        """Refuses a tenant that the policy does not allow.
+
+        Raises:
+            CallerNotAllowed: with what was refused, and not which rules there are.
+        """
+        if not self.permission.allows(tenant):
+            raise refusal(self.identity, self.rpc, "for this tenant", tenant=tenant)
+
+    def check_scopes(self, tenant: str, held: Collection[str]) -> None:
+        """Refuses a token of a grant that lacks scopes which the policy names.
+
+        Raises:
+            ScopeMissing: with those.
+        """
+        missing = self.permission.missing_scopes(tenant, held)
+        if missing:
+            raise ScopeMissing(tenant=tenant, missing=missing)
+
+
+def refusal(identity: str, rpc: str, what: str, *, tenant: str | None = None) -> CallerNotAllowed:
+    """Returns the error for what no rule allows."""
+    return CallerNotAllowed(
+        f"no rule of the policy allows {identity} to call {rpc} {what}",
+        tenant=tenant,
+        metadata={"caller": identity, "rpc": rpc},
+    )
+
+
+_NOBODY_YET: Final = Caller(identity=ANONYMOUS, rpc="", permission=ANYTHING)
+
+_current: Final = ContextVar("current_caller", default=_NOBODY_YET)
+# gRPC runs each call in a task of its own, so that nothing has to be set back.
+
+
+def set_current_caller(caller: Caller) -> None:
+    """Tells the handler of this call who calls; for the edge."""
+    _current.set(caller)
+
+
+def current_caller() -> Caller:
+    """Returns who makes the call that is being answered."""
+    return _current.get()
+
+
+def caller_of(_: Context) -> str:
+    """Returns the identity of who makes the call that is being answered; a `CallerOf`."""
+    return _current.get().identity

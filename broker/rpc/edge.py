@@ -1,4 +1,4 @@
-"""What every call passes: failures become statuses, defects get an id, and calls are counted.
+"""What every call passes: callers are let in, failures become statuses, and calls are counted.
 
 Laws of this file:
 
@@ -8,7 +8,8 @@ Laws of this file:
    happened is told to the observer, with the same id. What comes as INTERNAL_ERROR already was
    told where it was met.
 3. Cancellation is no failure: gRPC cancels a handler when its caller leaves or its deadline comes.
-4. It stands on the way to every token, so where all goes well it does nothing but count.
+4. Who calls is decided before anything else is looked at, also before what is malformed is told.
+5. It stands on the way to every token, so where all goes well it adds next to nothing.
 
 Health and reflection speak protocols of their own and pass untouched.
 """
@@ -33,7 +34,8 @@ from broker.domain.errors import BrokerError, FieldViolation, InternalError, Inv
 from broker.domain.facts import DefectMet
 from broker.domain.fields import check_tenant
 from broker.ports import Observer
-from broker.rpc.caller import Context
+from broker.rpc.caller import Context, set_current_caller
+from broker.rpc.gate import Gate, OpenGate
 from broker.rpc.status import CODES, abort
 
 _PACKAGE: Final = "/broker.v1."
@@ -73,10 +75,11 @@ class CallObserver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """Whom the edge tells, and what it calls a defect."""
+    """Whom the edge asks and tells, and what it calls a defect."""
 
     observer: Observer
     calls: CallObserver
+    gate: Gate
     new_defect_id: Callable[[], str]
 
 
@@ -93,9 +96,13 @@ class Edge(grpc.aio.ServerInterceptor):
         *,
         observer: Observer,
         calls: CallObserver,
+        gate: Gate | None = None,
         new_defect_id: Callable[[], str] = new_defect_id,
     ) -> None:
-        self._told = _Told(observer=observer, calls=calls, new_defect_id=new_defect_id)
+        """Without a `gate` everybody may do everything."""
+        self._told = _Told(
+            observer=observer, calls=calls, gate=gate or OpenGate(), new_defect_id=new_defect_id
+        )
         self._guarded: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -169,6 +176,7 @@ def _refuse_unreadable(request: object) -> None:
 def _answered(told: _Told, method: str, behaviour: _Unary) -> _Unary:
     async def answer(request: Message, context: Context) -> Message:
         async with _Ending(told, method, request=request, context=context):
+            set_current_caller(await told.gate.admit(method, request, context))
             _refuse_unreadable(request)
             return await behaviour(request, context)
 
@@ -178,6 +186,7 @@ def _answered(told: _Told, method: str, behaviour: _Unary) -> _Unary:
 def _streamed(told: _Told, method: str, behaviour: _Streaming) -> _Streaming:
     async def answers(request: object, context: Context) -> AsyncGenerator[Message, None]:
         async with _Ending(told, method, request=request, context=context):
+            set_current_caller(await told.gate.admit(method, request, context))
             _refuse_unreadable(request)
             # Closed here: left to the garbage collector, it would tidy up at any time and in no
             # task.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.rpc.caller import CallerOf, Context, anonymous
+from broker.rpc.caller import CallerOf, Context, caller_of, current_caller
 from broker.rpc.messages import grant_message, started_message
 from broker.rpc.paging import page_token
 from broker.rpc.ports import Consents, Grants
@@ -22,7 +22,7 @@ class GrantService(GrantServiceServicer):
     """Translates; what may happen to a grant is decided behind `Consents` and `Grants`."""
 
     def __init__(
-        self, *, consents: Consents, grants: Grants, caller_of: CallerOf = anonymous
+        self, *, consents: Consents, grants: Grants, caller_of: CallerOf = caller_of
     ) -> None:
         self._consents = consents
         self._grants = grants
@@ -62,7 +62,7 @@ class GrantService(GrantServiceServicer):
         self, request: grant_service_pb2.ListGrantsRequest, context: Context
     ) -> grant_service_pb2.ListGrantsResponse:
         """Shows a page of grants; after a full one there may be another, or an empty one."""
-        query = read_list_grants(request)
+        query = read_list_grants(request, tenants=current_caller().permission.tenants)
         grants = await self._grants.list_grants(query)
         is_full = len(grants) >= query.limit
         return grant_service_pb2.ListGrantsResponse(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from broker.rpc.caller import CallerOf, Context, anonymous
+from broker.rpc.caller import CallerOf, Context, caller_of
 from broker.rpc.edge import UnimplementedError
 from broker.rpc.ports import FleetGuard
 from broker.rpc.validation import read_release_guard
@@ -15,7 +15,7 @@ from broker.v1.operations_service_pb2_grpc import OperationsServiceServicer
 class OperationsService(OperationsServiceServicer):
     """Translates; what a decision leads to is decided behind `FleetGuard`."""
 
-    def __init__(self, guard: FleetGuard, *, caller_of: CallerOf = anonymous) -> None:
+    def __init__(self, guard: FleetGuard, *, caller_of: CallerOf = caller_of) -> None:
         self._guard = guard
         self._caller_of = caller_of
 

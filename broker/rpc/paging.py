@@ -2,7 +2,8 @@
 
 Opaque to callers, the same on every replica, and of no use with other filters than those they were
 made for: a poller that changes its filter half way would miss grants without a sign. They are not
-authenticated, because a forged one only begins a list elsewhere, which its caller may see anyway.
+authenticated, because a forged one only begins a list elsewhere, of which its caller is shown no
+more than the policy allows. A tenant that is not allowed is in no token.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
-from broker.rpc.caller import Context
+from broker.rpc.caller import Context, current_caller
 from broker.rpc.edge import UnimplementedError, seconds_remaining
 from broker.rpc.messages import token_message
 from broker.rpc.ports import Tokens
@@ -32,6 +32,7 @@ class TokenService(TokenServiceServicer):
         served = await self._tokens.get_access_token(
             tenant, rejected_generation=rejected_generation, budget=budget_of(context)
         )
+        current_caller().check_scopes(tenant, served.scopes)
         return token_message(served)
 
     async def BatchGetAccessTokens(

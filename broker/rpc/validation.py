@@ -32,6 +32,7 @@ from broker.domain.fields import (
 )
 from broker.domain.grant import GrantState
 from broker.domain.guard import Release
+from broker.domain.policy import EVERYBODY, Tenants
 from broker.domain.secret import AccessToken, AuthorizationCode, RefreshToken, Secret
 from broker.ports import ListQuery
 from broker.rpc.paging import read_page_token
@@ -148,8 +149,10 @@ def read_import_grant(request: grant_service_pb2.ImportGrantRequest, *, caller: 
     )
 
 
-def read_list_grants(request: grant_service_pb2.ListGrantsRequest) -> ListQuery:
-    """Reads which page of which list."""
+def read_list_grants(
+    request: grant_service_pb2.ListGrantsRequest, *, tenants: Tenants = EVERYBODY
+) -> ListQuery:
+    """Reads which page of which list; `tenants`: those that the caller may see."""
     has_time = request.HasField("updated_after_time")
     _refuse(
         None,
@@ -161,6 +164,7 @@ def read_list_grants(request: grant_service_pb2.ListGrantsRequest) -> ListQuery:
         limit=settled_page_size(request.page_size),
         states=frozenset().union(*(_STATES[state] for state in request.states)),
         updated_after=_moment(request.updated_after_time) if has_time else None,
+        tenants=tenants,
     )
     return _from_page(query, request.page_token) if request.page_token else query
 

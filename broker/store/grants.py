@@ -29,6 +29,8 @@ _LIST: Final = f"""
     WHERE tenant > $1 AND state <> 'UNCONNECTED'
     AND (cardinality($2::text[]) = 0 OR state = ANY($2::text[]))
     AND ($3::timestamptz IS NULL OR updated_at > $3::timestamptz)
+    AND ($5 OR tenant = ANY($6::text[])
+        OR EXISTS (SELECT FROM unnest($7::text[]) AS prefix WHERE starts_with(tenant, prefix)))
     ORDER BY tenant LIMIT $4
 """
 
@@ -107,8 +109,16 @@ class PostgresGrants:
     async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
         """Upholds the port."""
         states = sorted(state.value for state in query.states)
+        tenants = query.tenants
         rows = await self._pool.fetch(
-            _LIST, query.after_tenant, states, query.updated_after, query.limit
+            _LIST,
+            query.after_tenant,
+            states,
+            query.updated_after,
+            query.limit,
+            tenants.are_all,
+            sorted(tenants.literals),
+            list(tenants.prefixes),
         )
         return [grant_of(row, None) for row in rows]
 

@@ -24,6 +24,7 @@ from broker.domain.grant import (
 )
 from broker.domain.history import AttemptOutcome, AttemptRecord, GrantEvent
 from broker.domain.imports import Import, ImportOutcome
+from broker.domain.policy import Tenants
 from broker.domain.secret import RefreshToken, Secret
 from broker.ports import (
     Change,
@@ -556,6 +557,31 @@ async def test_a_list_can_be_narrowed_by_state(store: GrantStore) -> None:
 
     listed = await store.list_grants(ListQuery(states=wanted))
     assert [grant.tenant for grant in listed] == ["dead"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "seen"),
+    [
+        (["a"], ["a"]),
+        (["a", "eu_*", "c"], ["a", "c", "eu_1", "eu_1/x"]),
+        (["eu*"], ["eu1", "eu_1", "eu_1/x"]),
+        (["A*"], []),
+        ([], []),
+        (["a", "*"], ["a", "a%", "c", "eu1", "eu_1", "eu_1/x"]),
+    ],
+)
+async def test_a_list_can_be_narrowed_to_tenants(
+    store: GrantStore, patterns: list[str], seen: list[str]
+) -> None:
+    await put_some(store, "a", "a%", "c", "eu1", "eu_1", "eu_1/x")
+    query = ListQuery(limit=2, tenants=Tenants.matching(patterns))
+
+    listed: list[str] = []
+    while page := await store.list_grants(query):
+        listed += [grant.tenant for grant in page]
+        query = replace(query, after_tenant=listed[-1])
+
+    assert listed == seen
 
 
 async def test_a_list_can_be_narrowed_to_what_changed_since(store: GrantStore) -> None:

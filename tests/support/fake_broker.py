@@ -135,7 +135,7 @@ class FakeBroker:
         found = [
             self.grants[tenant]
             for tenant in sorted(self.grants)
-            if tenant > query.after_tenant
+            if tenant > query.after_tenant and tenant in query.tenants
             if not query.states or self.grants[tenant].state in query.states
         ]
         return found[: query.limit]

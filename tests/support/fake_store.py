@@ -269,7 +269,8 @@ def _is_asked_for(grant: Grant, query: ListQuery) -> bool:
     )
     is_shown = grant.state is not GrantState.UNCONNECTED
     is_wanted = not query.states or grant.state in query.states
-    return is_newer and is_shown and is_wanted and grant.tenant > query.after_tenant
+    is_seen = grant.tenant > query.after_tenant and grant.tenant in query.tenants
+    return is_newer and is_shown and is_wanted and is_seen
 
 
 def _told(grant: Grant) -> tuple[GrantState, int, int]:

@@ -16,6 +16,7 @@ from google.rpc.status_pb2 import Status
 
 from broker.domain.facts import Fact
 from broker.rpc.edge import Edge
+from broker.rpc.gate import Gate
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import HealthService
 from broker.rpc.operations_service import OperationsService
@@ -88,9 +89,9 @@ def servicers_of(broker: FakeBroker, operations: OperationsService | None = None
     )
 
 
-def edge_of(told: Told) -> Edge:
+def edge_of(told: Told, gate: Gate | None = None) -> Edge:
     """Returns an edge that tells `told`, and gives every defect the same id."""
-    return Edge(observer=told, calls=told, new_defect_id=lambda: THE_DEFECT_ID)
+    return Edge(observer=told, calls=told, gate=gate, new_defect_id=lambda: THE_DEFECT_ID)
 
 
 @asynccontextmanager
@@ -100,6 +101,7 @@ async def serving(
     grace: timedelta = timedelta(seconds=5),
     operations: OperationsService | None = None,
     credentials: grpc.ServerCredentials | None = None,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Served]:
     """Serves on a free port, with a channel to it; with `credentials` it is of no use."""
     broker, told = FakeBroker(), Told()
@@ -110,7 +112,7 @@ async def serving(
     # The channel is closed after the server has left, and once all that was answered is read.
     async with (
         AsyncExitStack() as channels,
-        grpc_server(settings, servicers, edge=edge_of(told)) as port,
+        grpc_server(settings, servicers, edge=edge_of(told, gate)) as port,
     ):
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         channels.push_async_callback(channel.close, _PATIENCE_SECONDS)

@@ -1,0 +1,41 @@
+"""How often a caller may call: one token bucket each, kept as the time at which it is full again.
+
+Decides from times that it is given (seconds that never go back), and keeps none of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+_MOST_CALLERS: Final = 10_000
+"""Kept apart. A policy has tens; whoever has more has service accounts that come and go, and a
+bucket that is full again says no more than none."""
+
+_ROUNDING: Final = 1e-6
+"""Seconds: what floating-point numbers add to a clock that has run for years."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RateLimit:
+    """Admits `rate` calls a second from each caller, and `burst` at once after a rest."""
+
+    rate: float
+    burst: int
+    _full_at: dict[str, float] = field(default_factory=dict)
+
+    def wait(self, caller: str, *, now: float) -> float:
+        """Takes one call; returns 0, or after how many seconds there is room, with none taken."""
+        spent = max(self._full_at.get(caller, now), now)
+        room_at = spent - (self.burst - 1) / self.rate
+        if room_at > now + _ROUNDING:
+            return room_at - now
+        if len(self._full_at) >= _MOST_CALLERS and caller not in self._full_at:
+            self._forget(now)
+        self._full_at[caller] = spent + 1 / self.rate
+        return 0.0
+
+    def _forget(self, now: float) -> None:
+        """Lets go of full buckets; of all, where so many callers are busy at once."""
+        busy = {caller: at for caller, at in self._full_at.items() if at > now}
+        self._full_at = busy if len(busy) < _MOST_CALLERS else {}
