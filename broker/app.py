@@ -39,7 +39,6 @@ from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
 from broker.rpc.operations_service import OperationsService
-from broker.rpc.reloading import RELOAD_SECONDS
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
 from broker.service.build import Options, Ports, Service, build_service
@@ -237,13 +236,9 @@ def _loops(settings: ServeSettings, outside: _Outside, service: Service, health:
     async def upkeep() -> None:
         await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
-    async def files() -> None:
-        refresh, observer = outside.guarding.refresh, outside.observer
-        await repeat("files", refresh, pause=RELOAD_SECONDS, observer=observer)
-
     # Until the database has been seen to be ours, asking it would only fill the log.
     later = {**service.loops(), "upkeep": upkeep}
-    return {"health": health.run, "files": files} | {
+    return {"health": health.run, **outside.guarding.loops()} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }
 

@@ -6,9 +6,10 @@ Part of the composition (`app.py`). Which settings belong together, the settings
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import grpc
 
@@ -16,14 +17,29 @@ from broker.config import Settings
 from broker.domain.errors import CallerUnauthenticated
 from broker.domain.policy import Policy
 from broker.ports import Observer
+from broker.rpc.bearer import ServiceAccounts, bearer_token
 from broker.rpc.caller import ANONYMOUS, Context
 from broker.rpc.gate import Gate, Identify, OpenGate, PolicyGate
 from broker.rpc.identity import certificate_identity
+from broker.rpc.jwks import FileIssuer, Issuer
+from broker.rpc.jwks_url import UrlIssuer
 from broker.rpc.policy_file import load_policy
-from broker.rpc.reloading import Refreshed
+from broker.rpc.reloading import RELOAD_SECONDS, Refreshed
 from broker.rpc.tls import TlsFiles, load_certificate, server_credentials
+from broker.service.loops import repeat
 
 _NO_RULES: Final = Policy()
+
+Loop: TypeAlias = Callable[[], Coroutine[None, None, None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What goes on beside the calls, gathered while the rest is made."""
+
+    observer: Observer
+    files: list[Refreshed] = field(default_factory=list)
+    loops: dict[str, Loop] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,27 +50,32 @@ class Guarding:
     credentials: grpc.ServerCredentials | None
     """None: clear text."""
 
-    files: tuple[Refreshed, ...] = ()
+    beside: Beside
 
     async def refresh(self) -> None:
-        """Looks whether any of the files has changed; for a loop."""
-        for each in self.files:
+        """Looks once whether any of the files has changed."""
+        for each in self.beside.files:
             await each.refresh()
+
+    def loops(self) -> Mapping[str, Loop]:
+        """Returns what must run beside the server, by name."""
+
+        async def files() -> None:
+            observer = self.beside.observer
+            await repeat("files", self.refresh, pause=RELOAD_SECONDS, observer=observer)
+
+        return {"files": files, **self.beside.loops}
 
 
 def guarding(settings: Settings, *, observer: Observer) -> Guarding:
     """Reads what the settings name.
 
     Raises:
-        FilesUnusableError: certificate, key, client CA or policy are of no use.
+        FilesUnusableError: certificate, key, client CA, policy or the issuer's keys are of no use.
     """
-    files: list[Refreshed] = []
-    credentials = _credentials(settings, observer, files)
-    if settings.allows_anonymous and settings.policy_file is None and not settings.has_identities:
-        return Guarding(gate=OpenGate(), credentials=credentials, files=tuple(files))
-    policy = _policy(settings, observer, files)
-    gate = PolicyGate(identify=_identify(settings), policy=policy)
-    return Guarding(gate=gate, credentials=credentials, files=tuple(files))
+    beside = Beside(observer=observer)
+    credentials = _credentials(settings, beside)
+    return Guarding(gate=_gate(settings, beside), credentials=credentials, beside=beside)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:
@@ -68,30 +89,39 @@ def tls_files(settings: Settings) -> TlsFiles | None:
     )
 
 
-def _credentials(
-    settings: Settings, observer: Observer, files: list[Refreshed]
-) -> grpc.ServerCredentials | None:
+def _credentials(settings: Settings, beside: Beside) -> grpc.ServerCredentials | None:
     where = tls_files(settings)
     if where is None:
         return None
-    certificate = load_certificate(where, observer=observer)
-    files.append(certificate)
+    certificate = load_certificate(where, observer=beside.observer)
+    beside.files.append(certificate)
     return server_credentials(lambda: certificate.current, asks_callers=where.client_ca is not None)
 
 
-def _policy(settings: Settings, observer: Observer, files: list[Refreshed]) -> Callable[[], Policy]:
+def _gate(settings: Settings, beside: Beside) -> Gate:
+    if settings.allows_anonymous and settings.policy_file is None and not settings.has_identities:
+        return OpenGate()
+    return PolicyGate(identify=_identify(settings, beside), policy=_policy(settings, beside))
+
+
+def _policy(settings: Settings, beside: Beside) -> Callable[[], Policy]:
     if settings.policy_file is None:
         return lambda: _NO_RULES
-    policy = load_policy(settings.policy_file, observer=observer)
-    files.append(policy)
+    policy = load_policy(settings.policy_file, observer=beside.observer)
+    beside.files.append(policy)
     return lambda: policy.current
 
 
-def _identify(settings: Settings) -> Identify:
+def _identify(settings: Settings, beside: Beside) -> Identify:
+    accounts = _service_accounts(settings, beside)
     has_certificates = settings.tls_client_ca_file is not None
     expected = f"expected {' or '.join(_ways(settings)) or 'an identity, and none is set up'}"
 
     async def identify(context: Context) -> str:
+        # Who shows a token means it, also over a connection that somebody else's sidecar made.
+        token = None if accounts is None else bearer_token(context)
+        if accounts is not None and token is not None:
+            return await accounts.identity(token)
         identity = certificate_identity(context) if has_certificates else None
         if identity is not None:
             return identity
@@ -102,6 +132,26 @@ def _identify(settings: Settings) -> Identify:
     return identify
 
 
-def _ways(settings: Settings) -> Iterable[str]:
+def _service_accounts(settings: Settings, beside: Beside) -> ServiceAccounts | None:
+    issuer, audience, keys = settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks
+    # The rules of the settings want all three of them, or none.
+    if issuer is None or audience is None or keys is None:
+        return None
+    return ServiceAccounts(_issuer(keys, beside), issuer_name=issuer, audience=audience)
+
+
+def _issuer(keys: str, beside: Beside) -> Issuer:
+    if keys.startswith("/"):
+        of_file = FileIssuer(Path(keys), observer=beside.observer)
+        beside.files.append(of_file.file)
+        return of_file
+    of_url = UrlIssuer(keys, observer=beside.observer)
+    beside.loops["jwks"] = of_url.run
+    return of_url
+
+
+def _ways(settings: Settings) -> Iterator[str]:
     if settings.tls_client_ca_file is not None:
         yield "a client certificate"
+    if settings.jwt_issuer is not None:
+        yield "a service-account token (`authorization: Bearer …`)"

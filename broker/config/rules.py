@@ -148,9 +148,6 @@ _UNSET: Final = "to be unset: this release does not support it yet"
 _NOT_YET: Final = frozenset(
     {
         "BROKER_ADMIN_SOCKET",
-        "BROKER_JWT_AUDIENCE",
-        "BROKER_JWT_ISSUER",
-        "BROKER_JWT_JWKS",
         "BROKER_OTLP_ENDPOINT",
     }
 )
