@@ -35,6 +35,7 @@ from broker.ops.observers import Observers
 from broker.ops.server import ops_server
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
+from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
@@ -298,7 +299,11 @@ async def _listening(
         credentials=outside.guarding.credentials,
     )
     edge = Edge(observer=outside.observer, calls=telling.metrics, gate=outside.guarding.gate)
-    async with grpc_server(server_settings, servicers, edge=edge) as port:
+    by_admins = admin_edge(observer=outside.observer, calls=telling.metrics)
+    async with (
+        admin_socket(settings.admin_socket, servicers, edge=by_admins),
+        grpc_server(server_settings, servicers, edge=edge) as port,
+    ):
         try:
             yield port
         finally:

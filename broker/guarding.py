@@ -6,16 +6,19 @@ Part of the composition (`app.py`). Which settings belong together, the settings
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import grpc
 
 from broker.config import Settings
-from broker.domain.errors import CallerUnauthenticated
+from broker.domain.errors import CallerRateLimited, CallerUnauthenticated
 from broker.domain.policy import Policy
+from broker.domain.rate import RateLimit
 from broker.ports import Observer
 from broker.rpc.bearer import ServiceAccounts, bearer_token
 from broker.rpc.caller import ANONYMOUS, Context
@@ -29,6 +32,10 @@ from broker.rpc.tls import TlsFiles, load_certificate, server_credentials
 from broker.service.loops import repeat
 
 _NO_RULES: Final = Policy()
+
+_BURST_SECONDS: Final = 10
+"""Of calls at the full rate, which a rested caller may make at once: as many as one who starts with
+ten thousand customers asks for."""
 
 Loop: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
@@ -101,7 +108,26 @@ def _credentials(settings: Settings, beside: Beside) -> grpc.ServerCredentials |
 def _gate(settings: Settings, beside: Beside) -> Gate:
     if settings.allows_anonymous and settings.policy_file is None and not settings.has_identities:
         return OpenGate()
-    return PolicyGate(identify=_identify(settings, beside), policy=_policy(settings, beside))
+    return PolicyGate(
+        identify=_identify(settings, beside),
+        policy=_policy(settings, beside),
+        check_rate=_check_rate(settings.caller_max_rate),
+    )
+
+
+def _check_rate(rate: int) -> Callable[[str], None]:
+    limit = RateLimit(rate=rate, burst=rate * _BURST_SECONDS)
+
+    def check(identity: str) -> None:
+        wait = limit.wait(identity, now=time.monotonic())
+        if wait:
+            raise CallerRateLimited(
+                f"more than {rate} calls per second from {identity}",
+                retry_after=timedelta(seconds=wait),
+                metadata={"caller": identity, "rate": str(rate)},
+            )
+
+    return check
 
 
 def _policy(settings: Settings, beside: Beside) -> Callable[[], Policy]:

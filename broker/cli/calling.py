@@ -46,15 +46,19 @@ class CallFailed(CommandFailed):
 
 
 @contextmanager
-def broker_channel(environ: Mapping[str, str]) -> Iterator[grpc.Channel]:
+def broker_channel(
+    environ: Mapping[str, str], *, for_admins: bool = False
+) -> Iterator[grpc.Channel]:
     """Gives a channel to the broker of the settings; what fails in the block ends as `CallFailed`.
+
+    `for_admins`: nothing is called but what the admin socket answers (`rpc/admin.py`).
 
     Raises:
         CommandFailed: also where the settings do not do.
     """
     settings = read_settings(ClientSettings, environ)
     # Leaving closes the channel, which also ends the calls that are still under way.
-    with open_channel(settings) as channel:
+    with open_channel(settings, for_admins=for_admins) as channel:
         try:
             yield channel
         except grpc.RpcError as error:

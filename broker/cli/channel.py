@@ -1,6 +1,7 @@
 """The way to a running broker. Tokens go over it: it is encrypted, or stays on this machine.
 
-Decides between TLS and clear text by the settings alone; the server is not asked.
+Decides between TLS and clear text by the settings alone; the server is not asked. What the admin
+socket answers goes there wherever that socket exists, as it does inside the broker's own pod.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ _OPTIONS: Final = (
 _RESOLVERS: Final = ("dns:///", "dns:")
 
 
-def open_channel(settings: ClientSettings) -> grpc.Channel:
+def open_channel(settings: ClientSettings, *, for_admins: bool = False) -> grpc.Channel:
     """Returns a channel, which connects when it is used; close it at the end.
+
+    `for_admins`: nothing is called but what the admin socket answers.
 
     Raises:
         CommandFailed: wrong use; the settings do not belong together, or a file cannot be read.
     """
+    if for_admins and settings.admin_socket is not None and settings.admin_socket.is_socket():
+        return grpc.insecure_channel(f"unix:{settings.admin_socket}", options=_OPTIONS)
     problems = list(_problems(settings))
     if problems:
         raise CommandFailed(

@@ -37,7 +37,7 @@ def list_grants(states: Sequence[str], environ: Mapping[str, str], *, as_json: b
         CommandFailed: not all pages came; nothing is printed then.
     """
     wanted = [Grant.State.Value(f"STATE_{state}") for state in states]
-    with broker_channel(environ) as channel:
+    with broker_channel(environ, for_admins=True) as channel:
         grants = list(_all_pages(channel, wanted))
     if as_json:
         show_json({"grants": [document(grant) for grant in grants]})

@@ -102,7 +102,10 @@ class Fields(Frozen):
         "BROKER_TLS_KEY_FILE", "the certificate's key", None, without="off"
     )
     tls_client_ca_file: OptionalPath = setting(
-        "BROKER_TLS_CLIENT_CA_FILE", "who signs callers' certificates", None, without="off"
+        "BROKER_TLS_CLIENT_CA_FILE",
+        "who signs callers' certificates; where it is set, every caller needs one",
+        None,
+        without="off",
     )
     insecure: Switch = setting(
         "BROKER_INSECURE",
@@ -129,6 +132,13 @@ class Fields(Frozen):
         "who may call what for which tenants; reloaded when it changes",
         None,
         without="required when callers have identities",
+    )
+    caller_max_rate: Annotated[int, readers.whole(1, 1_000_000)] = setting(
+        "BROKER_CALLER_MAX_RATE",
+        "calls per second of one caller at each replica; ten seconds' worth may come at once",
+        # A caller with ten thousand customers who asks before every request to Pleo makes a few
+        # hundred; one replica answers several thousand, and must have some left for the others.
+        1000,
     )
     reflection: Switch = setting("BROKER_REFLECTION", "gRPC reflection", default=True)
     max_connection_age: Annotated[timedelta, readers.seconds(1, 86_400)] = setting(

@@ -145,12 +145,7 @@ def only_what_is_supported(settings: Fields) -> Iterator[Problem]:
 
 _UNSET: Final = "to be unset: this release does not support it yet"
 
-_NOT_YET: Final = frozenset(
-    {
-        "BROKER_ADMIN_SOCKET",
-        "BROKER_OTLP_ENDPOINT",
-    }
-)
+_NOT_YET: Final = frozenset({"BROKER_OTLP_ENDPOINT"})
 
 
 def _needed(variable: str, because: str) -> Problem:

@@ -49,6 +49,17 @@ _SHORTEST_PING: Final = timedelta(seconds=10)
 connections of everybody who sets the keepalive that gRPC's documentation recommends."""
 
 
+_LARGEST_MESSAGE: Final = 128 * 1024
+"""Bytes of a request. An import with the longest tokens that there may be has about 40,000, a batch
+of a hundred tenants half as much; gRPC's own 4 MiB are what a thousand callers could fill a
+container's memory with."""
+
+_MOST_STREAMS: Final = 10_000
+"""Calls at once on one connection: as many as the rate limit lets a rested caller make at once. It
+is a bound on what one connection can hold, and must be far from what callers do: a channel keeps
+back calls above it, but those that it sends as others end may be refused with UNAVAILABLE, since
+the server counts a call a little longer than the channel does."""
+
 _MOST_PENDING: Final = 100_000
 """Calls that nobody has picked up yet. gRPC's own 1000 are what a herd of callers has after a
 moment's pause, and it cancels those above them at random, with a status that says nothing. Who
@@ -74,6 +85,9 @@ class ServerSettings:
 
     credentials: grpc.ServerCredentials | None = None
     """None: clear text."""
+
+    max_streams: int = _MOST_STREAMS
+    """Calls at once on one connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +116,7 @@ async def grpc_server(
         AddressUnavailableError: the address cannot be listened on.
     """
     server = grpc.aio.server(interceptors=[edge], options=_options(settings))
-    _add(server, servicers)
+    add_servicers(server, servicers)
     if settings.reflection:
         # Without the server as a whole, which has no name.
         names = (*filter(None, SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -116,7 +130,8 @@ async def grpc_server(
         await server.stop(settings.grace.total_seconds())
 
 
-def _add(server: grpc.aio.Server, servicers: Servicers) -> None:
+def add_servicers(server: grpc.aio.Server, servicers: Servicers) -> None:
+    """Has a server answer all calls of the API."""
     add_TokenServiceServicer_to_server(servicers.tokens, server)
     add_GrantServiceServicer_to_server(servicers.grants, server)
     add_OperationsServiceServicer_to_server(servicers.operations, server)
@@ -139,6 +154,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
         # On by default: a second broker on the same port would silently take half the calls.
         ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+        ("grpc.max_concurrent_streams", settings.max_streams),
         ("grpc.server.max_pending_requests", _MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age)),

@@ -102,12 +102,17 @@ async def serving(
     operations: OperationsService | None = None,
     credentials: grpc.ServerCredentials | None = None,
     gate: Gate | None = None,
+    max_streams: int = 10_000,
 ) -> AsyncIterator[Served]:
     """Serves on a free port, with a channel to it; with `credentials` it is of no use."""
     broker, told = FakeBroker(), Told()
     servicers = servicers_of(broker, operations)
     settings = ServerSettings(
-        address="127.0.0.1:0", reflection=reflection, grace=grace, credentials=credentials
+        address="127.0.0.1:0",
+        reflection=reflection,
+        grace=grace,
+        credentials=credentials,
+        max_streams=max_streams,
     )
     # The channel is closed after the server has left, and once all that was answered is read.
     async with (

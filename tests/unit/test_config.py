@@ -261,12 +261,11 @@ def test_addresses_of_another_pleo_are_refused_unless_it_is_custom() -> None:
 
 @pytest.mark.parametrize(
     "variable",
-    ["BROKER_OTLP_ENDPOINT", "BROKER_ADMIN_SOCKET", "BROKER_REDIS_URL"],
+    ["BROKER_OTLP_ENDPOINT", "BROKER_REDIS_URL"],
 )
 def test_serve_refuses_what_it_does_not_do_yet(variable: str) -> None:
     extra = {
         "BROKER_OTLP_ENDPOINT": "https://collector.example",
-        "BROKER_ADMIN_SOCKET": "/run/broker.sock",
         "BROKER_REDIS_URL": "redis+cluster://redis.example",
     }
     environ = {**SERVE, **TLS, **JWT, **extra}
