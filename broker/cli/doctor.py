@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import typer
 
+from broker.cli.caller_checks import CALLER_CHECKS, check_callers
 from broker.cli.checks import Check, Outcome, bad, ok, skipped, warning
 from broker.cli.database_checks import DATABASE_CHECKS, check_database
 from broker.cli.failing import ExitStatus
@@ -48,7 +49,7 @@ async def _all_checks(environ: Mapping[str, str]) -> list[Check]:
         settings = ServeSettings.from_environ(environ)
     except SettingsError as error:
         wrong = [bad("settings", str(each), mend="see SETTINGS.md") for each in error.problems]
-        others = ("keyset", "client secret", *DATABASE_CHECKS, "redis")
+        others = ("keyset", "client secret", *CALLER_CHECKS, *DATABASE_CHECKS, "redis")
         return [*unknown, *wrong, *skipped(*others, because="the settings do not do")]
     keyset, keyring = _check_keyset(settings)
     return [
@@ -56,6 +57,7 @@ async def _all_checks(environ: Mapping[str, str]) -> list[Check]:
         *_check_settings(settings),
         keyset,
         _check_client_secret(settings),
+        *await check_callers(settings),
         *await check_database(settings, keyring),
         await _check_redis(settings),
     ]

@@ -35,9 +35,22 @@ def _doctor(
     registration: Annotated[
         bool, typer.Option("--registration", help="Only print what to register with Pleo.")
     ] = False,
+    caller: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IDENTITY",
+            help="Only explain what a caller may do (uri:…, dns:… or sa:…).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, keyset, database and Redis as `serve` would use them; say what to mend."""
+    """Check settings, keys, certificates, policy and stores as `serve` does; say what to mend."""
+    if caller is not None:
+        from broker.cli.explaining_caller import explain_caller  # noqa: PLC0415 - starts fast
+
+        explain_caller(caller, environ_of(context), as_json=as_json)
+        return
     if registration:
         from broker.cli.registration import show_registration  # noqa: PLC0415 - starts fast
 

@@ -37,6 +37,12 @@ class Tenants:
             return EVERYBODY
         return cls(literals=literals, prefixes=prefixes)
 
+    def patterns(self) -> tuple[str, ...]:
+        """Returns patterns of the same tenants, sorted."""
+        if self.are_all:
+            return ("*",)
+        return tuple(sorted((*self.literals, *(f"{prefix}*" for prefix in self.prefixes))))
+
     def __contains__(self, tenant: str) -> bool:
         """Whether this tenant is one of them."""
         return self.are_all or tenant in self.literals or tenant.startswith(self.prefixes)

@@ -79,18 +79,15 @@ class UrlIssuer:
 
     async def _fetch(self) -> None:
         try:
-            keys = read_keys(await self._get())
+            keys = await fetch_keys(self._url)
         except FilesUnusableError as error:
             problem = str(error)
-        # TimeoutError is an OSError; httpx has its own besides.
-        except (httpx.HTTPError, OSError) as error:
-            problem = f"cannot be fetched ({type(error).__name__})"
         else:
             self._take(keys)
             return
         if problem != self._problem:
             self._problem = problem
-            self._observer.observe(FilesRefused(what=WHAT, error=f"{self._url}: {problem}"))
+            self._observer.observe(FilesRefused(what=WHAT, error=problem))
 
     def _take(self, keys: Keys) -> None:
         is_news = self._problem or keys.keys() != self._keys.keys()
@@ -99,20 +96,36 @@ class UrlIssuer:
         if is_news:
             self._observer.observe(FilesLoaded(what=WHAT))
 
-    async def _get(self) -> bytes:
-        # Reading all authorities of the world takes a while, and for plain HTTP they are not used.
-        is_encrypted = self._url.startswith("https:")
-        tls = await asyncio.to_thread(ssl.create_default_context) if is_encrypted else False
-        body = bytearray()
-        async with (
-            asyncio.timeout(_TIMEOUT),
-            httpx.AsyncClient(verify=tls, trust_env=False) as client,
-            client.stream("GET", self._url) as response,
-        ):
-            if response.status_code != httpx.codes.OK:
-                raise FilesUnusableError(f"answers with status {response.status_code}")
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > _MOST_BYTES:
-                    raise FilesUnusableError(f"answers with more than {_MOST_BYTES} bytes")
-        return bytes(body)
+
+async def fetch_keys(url: str) -> Keys:
+    """Fetches a set of keys, once.
+
+    Raises:
+        FilesUnusableError: it cannot be fetched, or is of no use.
+    """
+    try:
+        return read_keys(await _get(url))
+    except FilesUnusableError as error:
+        why = str(error)
+    # TimeoutError is an OSError; httpx has its own besides.
+    except (httpx.HTTPError, OSError) as error:
+        why = f"cannot be fetched ({type(error).__name__})"
+    raise FilesUnusableError(f"{url}: {why}")
+
+
+async def _get(url: str) -> bytes:
+    # Reading all authorities of the world takes a while, and for plain HTTP they are not used.
+    tls = await asyncio.to_thread(ssl.create_default_context) if url.startswith("https:") else False
+    body = bytearray()
+    async with (
+        asyncio.timeout(_TIMEOUT),
+        httpx.AsyncClient(verify=tls, trust_env=False) as client,
+        client.stream("GET", url) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            raise FilesUnusableError(f"answers with status {response.status_code}")
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > _MOST_BYTES:
+                raise FilesUnusableError(f"answers with more than {_MOST_BYTES} bytes")
+    return bytes(body)

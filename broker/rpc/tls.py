@@ -39,8 +39,12 @@ class ServerCertificate:
 
     configuration: grpc.ServerCertificateConfiguration = field(repr=False)
     names: tuple[str, ...]
+    """The hosts that it is for."""
+
     not_before: datetime
     expires_at: datetime
+    authorities_expire_at: datetime | None
+    """When the first of those who sign callers' certificates ends; None: no client CA."""
 
 
 def load_certificate(files: TlsFiles, *, observer: Observer) -> Reloaded[ServerCertificate]:
@@ -91,8 +95,8 @@ def read_certificate(files: TlsFiles, contents: Contents) -> ServerCertificate:
     leaf = _read_certificates(files.cert, chain)[0]
     if _public_part(files.key, key) != _spki(leaf):
         raise FilesUnusableError(f"{files.key}: expected the key of the certificate {files.cert}")
-    if files.client_ca is not None:
-        _read_certificates(files.client_ca, client_ca[0])
+    authorities = _read_certificates(files.client_ca, client_ca[0]) if files.client_ca else []
+    ends = [authority.not_valid_after_utc for authority in authorities]
     return ServerCertificate(
         configuration=grpc.ssl_server_certificate_configuration(
             [(key, chain)], client_ca[0] if client_ca else None
@@ -100,6 +104,7 @@ def read_certificate(files: TlsFiles, contents: Contents) -> ServerCertificate:
         names=_names(leaf),
         not_before=leaf.not_valid_before_utc,
         expires_at=leaf.not_valid_after_utc,
+        authorities_expire_at=min(ends, default=None),
     )
 
 

@@ -49,10 +49,10 @@ class Issued:
 class Authority:
     """Signs certificates."""
 
-    def __init__(self, name: str = "the authority") -> None:
+    def __init__(self, name: str = "the authority", *, ends: timedelta = A_DAY) -> None:
         self._name = name
         self._key = some_key()
-        own = _builder(name, issuer=name, key=self._key).add_extension(
+        own = _builder(name, issuer=name, key=self._key, ends=ends).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         self.cert = own.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)

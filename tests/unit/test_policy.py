@@ -116,3 +116,8 @@ def test_one_rule_that_is_content_is_enough() -> None:
     assert permission.missing_scopes("acme", ()) == ()
     assert permission.missing_scopes("eu/acme", ()) == ("c",)
     assert permission.missing_scopes("us/acme", ()) == ("a", "b")
+
+
+@pytest.mark.parametrize("patterns", [(), ("*",), ("acme", "eu/*"), ("a*", "b")])
+def test_patterns_can_be_told_again(patterns: tuple[str, ...]) -> None:
+    assert Tenants.matching(patterns).patterns() == patterns
