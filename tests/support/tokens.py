@@ -40,6 +40,11 @@ class Signer:
         described.pop("key_ops", None)
         return {**described, "kid": self.kid, "use": "sig", "alg": self.algorithm, **changes}
 
+    def private_jwk(self, kid: str) -> dict[str, object]:
+        """Returns the private key as nobody should publish it."""
+        assert isinstance(self.key, ec.EllipticCurvePrivateKey)
+        return {**ECAlgorithm.to_jwk(self.key, as_dict=True), "kid": kid, "alg": self.algorithm}
+
     def sign(self, headers: dict[str, object] | None = None, **changes: object) -> str:
         """Returns a token as a pod would show it; a claim that is None is left out."""
         claims = {

@@ -209,7 +209,7 @@ def test_only_public_keys_that_sign_are_taken(signer: Signer) -> None:
             signer.jwk(),
             signer.jwk(kid="no algorithm", alg=""),
             signer.jwk(kid="for encryption", use="enc"),
-            signer.jwk(kid="private", d="AQAB"),
+            Signer().private_jwk("private"),
             signer.jwk(kid="", alg="RS256"),
             signer.jwk(kid=7),
             signer.jwk(kid="of another kind", alg="HS256"),

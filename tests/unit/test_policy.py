@@ -32,6 +32,7 @@ def a_rule(*patterns: str, rpc: str = GET, scopes: tuple[str, ...] = ()) -> Rule
         ("eu/*", "eu/", True),
         ("eu/*", "eu", False),
         ("eu/*", "EU/acme", False),
+        ("eu/*", "north/eu/acme", False),
         ("eu*", "europe", True),
         ("*", "anything/at:all", True),
     ],
