@@ -45,7 +45,7 @@ def discard(reason: str, environ: Mapping[str, str], *, as_json: bool) -> None:
 def _release(
     request: ReleaseGuardRequest, environ: Mapping[str, str], *, now_are: str, as_json: bool
 ) -> None:
-    with broker_channel(environ) as channel:
+    with broker_channel(environ, for_admins=True) as channel:
         answer = OperationsServiceStub(channel).ReleaseGuard(request, timeout=DEADLINE_SECONDS)
     if as_json:
         show_json(document(answer))

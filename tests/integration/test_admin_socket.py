@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from broker.domain.guard import Release
 from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.server import AddressUnavailableError
 from broker.v1.grant_service_pb2 import (
@@ -29,7 +30,7 @@ from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
 from broker.v1.token_service_pb2 import BatchGetAccessTokensRequest, GetAccessTokenRequest
 from broker.v1.token_service_pb2_grpc import TokenServiceStub
 from support.cli import run_beside
-from support.fake_broker import FakeBroker
+from support.fake_broker import AskedForRelease, FakeBroker
 from support.rpc import Told, failure_of, servicers_of
 
 
@@ -83,6 +84,19 @@ async def test_operations_are_let_in(channel: grpc.aio.Channel, which: str) -> N
     failure = await failure_of(OPERATIONS[which](channel))
 
     assert failure.code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_the_guard_is_released_in_the_name_of_the_sockets_owner(
+    path: Path, broker: FakeBroker
+) -> None:
+    environ = {"BROKER_ADMIN_SOCKET": str(path), "BROKER_ADDRESS": "127.0.0.1:1"}
+
+    ended = await run_beside("guard", "discard", "--reason", "OPS-17", environ=environ)
+
+    assert ended.status == 0
+    assert broker.asked == [
+        AskedForRelease(release=Release.DISCARD, by=f"admin:{os.getuid()}", reason="OPS-17")
+    ]
 
 
 ELSEWHERE: dict[str, Call] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import typer
@@ -10,6 +11,7 @@ from typer.main import get_command
 
 from broker.cli.app import build_app
 from broker.config import unknown_names
+from broker.rpc.policy_file import parse_policy
 from support.source import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -55,6 +57,14 @@ def test_every_target_of_the_readme_exists() -> None:
 
     assert targets >= {"run", "test"}
     assert targets <= set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+
+
+def test_the_policy_of_the_readme_is_one() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+
+    policy = parse_policy(Path("README.md"), (example.encode(),))
+
+    assert len(policy.rules) == 2
 
 
 def test_every_setting_of_the_readme_exists() -> None:
