@@ -18,7 +18,6 @@ import grpc
 from broker.config import Settings
 from broker.domain.errors import CallerRateLimited, CallerUnauthenticated
 from broker.domain.policy import Policy
-from broker.domain.rate import RateLimit
 from broker.ports import Observer
 from broker.rpc.bearer import ServiceAccounts, bearer_token
 from broker.rpc.caller import ANONYMOUS, Context
@@ -27,6 +26,7 @@ from broker.rpc.identity import certificate_identity
 from broker.rpc.jwks import FileIssuer, Issuer
 from broker.rpc.jwks_url import UrlIssuer
 from broker.rpc.policy_file import load_policy
+from broker.rpc.rate import RateLimit
 from broker.rpc.reloading import RELOAD_SECONDS, Refreshed
 from broker.rpc.tls import TlsFiles, load_certificate, server_credentials
 from broker.service.loops import repeat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.domain.rate import RateLimit
+from broker.rpc.rate import RateLimit
 
 
 @pytest.fixture

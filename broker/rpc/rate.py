@@ -5,7 +5,6 @@ Decides from times that it is given (seconds that never go back), and keeps none
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 _MOST_CALLERS: Final = 10_000
@@ -16,23 +15,23 @@ _ROUNDING: Final = 1e-6
 """Seconds: what floating-point numbers add to a clock that has run for years."""
 
 
-@dataclass(slots=True, kw_only=True)
 class RateLimit:
     """Admits `rate` calls a second from each caller, and `burst` at once after a rest."""
 
-    rate: float
-    burst: int
-    _full_at: dict[str, float] = field(default_factory=dict)
+    def __init__(self, *, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._full_at: dict[str, float] = {}
 
     def wait(self, caller: str, *, now: float) -> float:
         """Takes one call; returns 0, or after how many seconds there is room, with none taken."""
         spent = max(self._full_at.get(caller, now), now)
-        room_at = spent - (self.burst - 1) / self.rate
+        room_at = spent - (self._burst - 1) / self._rate
         if room_at > now + _ROUNDING:
             return room_at - now
         if len(self._full_at) >= _MOST_CALLERS and caller not in self._full_at:
             self._forget(now)
-        self._full_at[caller] = spent + 1 / self.rate
+        self._full_at[caller] = spent + 1 / self._rate
         return 0.0
 
     def _forget(self, now: float) -> None:
