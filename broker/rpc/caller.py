@@ -16,7 +16,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from broker.domain.errors import CallerNotAllowed, ScopeMissing
-from broker.domain.policy import ANYTHING, Permission
+from broker.domain.policy import OPEN, Permission, Policy
 
 Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
@@ -32,11 +32,17 @@ IDENTITY: Final = re.compile(r"(uri|dns|sa):[!-~]{1,500}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who makes this call, and what the policy allows them with it."""
+    """Who makes this call, and what the policy allows them with it, also later in a stream."""
 
     identity: str
     rpc: str
-    permission: Permission
+    policy: Callable[[], Policy] = lambda: OPEN
+    """Returns the one that is in force now."""
+
+    @property
+    def permission(self) -> Permission:
+        """What is allowed now."""
+        return self.policy().permission(self.identity, self.rpc)
 
     def check(self, tenant: str) -> None:
         """Refuses a tenant that the policy does not allow.
@@ -67,7 +73,7 @@ def refusal(identity: str, rpc: str, what: str, *, tenant: str | None = None) ->
     )
 
 
-_NOBODY_YET: Final = Caller(identity=ANONYMOUS, rpc="", permission=ANYTHING)
+_NOBODY_YET: Final = Caller(identity=ANONYMOUS, rpc="")
 
 _current: Final = ContextVar("current_caller", default=_NOBODY_YET)
 # gRPC runs each call in a task of its own, so that nothing has to be set back.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from broker.domain.fields import check_tenant
-from broker.domain.policy import ANYTHING, Permission, Policy
+from broker.domain.policy import Permission, Policy
 from broker.rpc.caller import ANONYMOUS, Caller, Context, refusal
 from broker.rpc.methods import ABOUT, DELETE_AT_PROVIDER, REVOKE, About
 
@@ -36,7 +36,7 @@ class OpenGate:
 
     async def admit(self, rpc: str, _request: object, _context: Context) -> Caller:
         """Lets everybody in."""
-        return Caller(identity=ANONYMOUS, rpc=rpc, permission=ANYTHING)
+        return Caller(identity=ANONYMOUS, rpc=rpc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class PolicyGate:
                 request,
                 policy.permission(identity, DELETE_AT_PROVIDER),
             )
-        return Caller(identity=identity, rpc=rpc, permission=permission)
+        return Caller(identity=identity, rpc=rpc, policy=self.policy)
 
 
 def _check(identity: str, rpc: str, request: object, permission: Permission) -> None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from broker.domain.errors import CallerUnauthenticated
 from broker.rpc.caller import IDENTITY, Context
@@ -21,6 +22,15 @@ _CERTIFICATE: Final = "x509_pem_cert"
 
 _MOST_REMEMBERED: Final = 4096
 """Certificates: a few kilobytes each, and more than callers that one replica has at a time."""
+
+UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a certificate that somebody made up ends with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +67,7 @@ def name_of(pem: bytes) -> Named:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return Named(why="expected a URI or a DNS name (subjectAltName), and it has none")
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except UNREADABLE:
         return Named(why="it cannot be read")
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) > 1:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from broker.ports import Observer
+from broker.rpc.identity import UNREADABLE
 from broker.rpc.reloading import Contents, FilesUnusableError, Reloaded
 
 
@@ -93,7 +94,7 @@ def read_certificate(files: TlsFiles, contents: Contents) -> ServerCertificate:
     """
     chain, key, *client_ca = contents
     leaf = _read_certificates(files.cert, chain)[0]
-    if _public_part(files.key, key) != _spki(leaf):
+    if _public_part(files.key, key) != _spki(files.cert, leaf):
         raise FilesUnusableError(f"{files.key}: expected the key of the certificate {files.cert}")
     authorities = _read_certificates(files.client_ca, client_ca[0]) if files.client_ca else []
     ends = [authority.not_valid_after_utc for authority in authorities]
@@ -111,7 +112,7 @@ def read_certificate(files: TlsFiles, contents: Contents) -> ServerCertificate:
 def _read_certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
-    except ValueError:
+    except UNREADABLE:
         raise FilesUnusableError(f"{path}: expected certificates in PEM") from None
 
 
@@ -119,19 +120,23 @@ def _public_part(path: Path, key: bytes) -> bytes:
     try:
         private_key = load_pem_private_key(key, password=None)
     # TypeError: it is encrypted, and nobody is there to be asked for the password.
-    except (ValueError, TypeError):
+    except (*UNREADABLE, TypeError):
         raise FilesUnusableError(f"{path}: expected a private key in PEM, not encrypted") from None
     public_key = private_key.public_key()
     return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _spki(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def _spki(path: Path, certificate: x509.Certificate) -> bytes:
+    try:
+        public_key = certificate.public_key()
+    except UNREADABLE:
+        raise FilesUnusableError(f"{path}: expected a key of a known kind (RSA, EC)") from None
+    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
     return tuple(names.get_values_for_type(x509.DNSName))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.domain.policy import EVERYBODY, Rule, Tenants
 from broker.rpc.methods import ABOUT, About
@@ -156,3 +158,21 @@ def test_every_call_of_the_api_is_about_somebody() -> None:
         "TokenService/WatchAccessTokens",
         "GrantService/ListGrants",
     }
+
+
+@given(
+    place=st.integers(0, len(THE_EXAMPLE)),
+    put=st.sampled_from(sorted("[]{}:,-*&!|>'\"%@`#?~\0\n\t ")) | st.text(max_size=4),
+    cut=st.integers(0, 6),
+)
+def test_whatever_is_in_the_file_is_a_policy_or_a_list_of_mistakes(
+    place: int, put: str, cut: int
+) -> None:
+    text = THE_EXAMPLE[:place] + put + THE_EXAMPLE[place + cut :]
+
+    try:
+        rules = read(text)
+    except PolicyUnusableError as error:
+        assert str(error).startswith("policy.yaml: ")  # noqa: PT017 - either is right
+    else:
+        assert rules
