@@ -94,7 +94,8 @@ class ServiceAccounts:
             header = jwt.get_unverified_header(token)
         except (jwt.InvalidTokenError, ValueError):
             raise _refused("it is no JSON Web Token") from None
-        if header.get("alg") not in ALGORITHMS:
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise _refused("expected a signature with a public key (as RS256 or ES256)")
         kid = header.get("kid")
         key = await self._issuer.find(kid) if isinstance(kid, str) else None

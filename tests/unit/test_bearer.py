@@ -104,7 +104,7 @@ def in_base64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def unsigned(signer: Signer, algorithm: str = "none") -> str:
+def unsigned(signer: Signer, algorithm: object = "none") -> str:
     header = {"alg": algorithm, "kid": signer.kid}
     return f"{part(header)}.{part(some_claims())}."
 
@@ -121,6 +121,10 @@ FORGED: dict[str, tuple[Callable[[Signer], str], str]] = {
     "none": (unsigned, "expected a signature with a public key"),
     "None": (lambda signer: unsigned(signer, "None"), "expected a signature with a public key"),
     "HMAC": (signed_with_public_key, "expected a signature with a public key"),
+    "several": (
+        lambda signer: unsigned(signer, ["RS256"]),
+        "expected a signature with a public key",
+    ),
     "no signature": (lambda signer: unsigned(signer, "RS256"), "its signature is not the issuer's"),
     "another key of that name": (
         lambda signer: Signer(signer.kid, algorithm="RS256").sign(),
