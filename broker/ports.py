@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Protocol, TypeAlias
@@ -23,6 +23,7 @@ from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant, GrantState
 from broker.domain.history import AttemptOutcome, AttemptRecord, GrantEvent
 from broker.domain.imports import Import
+from broker.domain.past import Past
 from broker.domain.policy import EVERYBODY, Tenants
 from broker.domain.requests import AuthorizationRequest, TokenRequest
 from broker.domain.secret import AccessToken, RefreshToken
@@ -38,6 +39,9 @@ class Snapshot:
 
     read_at: datetime
     """PostgreSQL's `clock_timestamp()` in the statement that read or wrote the row."""
+
+    past: Past = field(default_factory=Past)
+    """As that same statement saw it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +142,9 @@ class GrantStore(Protocol):
     async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
         """Writes `change` if the row still has `before.version`, and `beside` if it still applies.
 
+        Only where the row is of the past that `before` was read in: after a failover the same
+        version may be another row.
+
         Returns the row as written, or None when it changed meanwhile or `beside` does not apply
         (a state that is spent already): then nothing is written. All in one transaction, whose
         commit is durable. A line of the history (`ended`, `event`) that PostgreSQL refuses never
@@ -178,6 +185,9 @@ class FleetSnapshot:
     read_at: datetime
     """PostgreSQL's time."""
 
+    live: str = ""
+    """The past of the server that answered; empty: a standby."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredRefresh:
@@ -205,7 +215,7 @@ class FleetStore(Protocol):
         """Reads the row. Safe to cancel and to retry."""
 
     async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
-        """Writes the row if it still has `before.version`; else returns None.
+        """Writes the row if it still has `before.version` and is of its past; else returns None.
 
         Where the acknowledgement is lost, read again to know.
         """

@@ -26,9 +26,14 @@ class Claimer:
     deadline: datetime
     """On PostgreSQL's clock."""
 
+    not_before: datetime | None = None
+    """When the last attempt is over that PostgreSQL may have lost (`past.py`)."""
+
 
 def is_blocked(grant: Grant, claimer: Claimer, now: datetime) -> bool:
-    """Whether somebody else's attempt is live."""
+    """Whether somebody else's attempt is live, or one may be that PostgreSQL has lost."""
+    if claimer.not_before is not None and now < claimer.not_before:
+        return True
     attempt = grant.attempt
     return attempt is not None and attempt.is_live(now) and attempt.attempt_id != claimer.attempt_id
 

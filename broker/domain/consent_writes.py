@@ -61,6 +61,7 @@ def store_consented(
             pair_attempt=mine.number,
             pair_base=None,
             consent_attempt=mine.number,
+            last_attempt=max(grant.last_attempt, mine.number),
             attempt=None if grant.owns(mine.number) else grant.attempt,
             doubt=Doubt.NONE,
             import_fingerprint=import_fingerprint,

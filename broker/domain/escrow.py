@@ -7,13 +7,13 @@ conditions; whoever finds it may make that write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
 from broker.domain.consent_writes import store_consented
 from broker.domain.decision import Decision, Unchanged, Why
-from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Grant
+from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Doubt, Grant
 from broker.domain.refresh_writes import Issue, store_rotated
 
 
@@ -29,6 +29,9 @@ class Escrow:
 
     state_hash: bytes | None = None
     """Of the authorization that it concludes."""
+
+    consent_attempt: int | None = None
+    """Of a refresh: the number of the consent that its pair descends from."""
 
 
 def adopt(
@@ -46,7 +49,7 @@ def adopt(
     kind = escrow.attempt.kind
     match kind:
         case AttemptKind.REFRESH:
-            return store_rotated(grant, escrow.attempt, escrow.issued, now=now)
+            return store_rotated(_at_base(escrow, grant), escrow.attempt, escrow.issued, now=now)
         case AttemptKind.EXCHANGE | AttemptKind.IMPORT:
             return store_consented(
                 grant,
@@ -57,6 +60,20 @@ def adopt(
             )
         case _:
             assert_never(kind)
+
+
+def _at_base(escrow: Escrow, grant: Grant) -> Grant:
+    """Returns the row with the generations that PostgreSQL has lost between it and the escrow's.
+
+    Only within one consent, whose company and scopes are in the row; see `recall_writes.py` for
+    what the numbers tell.
+    """
+    mine = escrow.attempt
+    if grant.generation >= mine.base_generation or grant.pair_attempt >= mine.number:
+        return grant
+    if grant.consent_attempt != escrow.consent_attempt:
+        return grant
+    return replace(grant, generation=mine.base_generation, doubt=Doubt.ABANDONED)
 
 
 def _is_presented_by_another(numbers: set[int], grant: Grant, now: datetime) -> bool:

@@ -191,6 +191,23 @@ class GuardMoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PastChanged:
+    """The database is another one than before: commits may be lost, and claims wait."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenBack:
+    """A row that PostgreSQL had lost was written again from memory, or need not be."""
+
+    tenant: str
+    generation: int
+    not_allowed: Why | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceUnread:
     """An answer was not weighed for guard and breaker, because PostgreSQL was away."""
 
@@ -267,6 +284,8 @@ Fact: TypeAlias = (
     | RejectionReported
     | BreakerMoved
     | GuardMoved
+    | PastChanged
+    | WrittenBack
     | EvidenceUnread
     | MemoryDropped
     | HistoryLost

@@ -109,6 +109,8 @@ def store_rotated(grant: Grant, mine: Attempt, issued: Issue, *, now: datetime) 
             with_issue(grant, issued, generation=generation, now=now),
             pair_attempt=mine.number,
             pair_base=mine.base_generation,
+            # Less where PostgreSQL lost the claim, and numbers must not be given again.
+            last_attempt=max(grant.last_attempt, mine.number),
             attempt=None if own else grant.attempt,
             doubt=Doubt.NONE if own else grant.doubt,
         )

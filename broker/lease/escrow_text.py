@@ -44,6 +44,7 @@ class _Written(BaseModel):
     subject: str | None
     import_fingerprint: bytes | None
     state_hash: bytes | None = None
+    consent_attempt: int | None = None
 
 
 def write_escrow(escrow: Escrow) -> bytes:
@@ -71,6 +72,7 @@ def write_escrow(escrow: Escrow) -> bytes:
         subject=issued.subject,
         import_fingerprint=_hex(escrow.import_fingerprint),
         state_hash=_hex(escrow.state_hash),
+        consent_attempt=escrow.consent_attempt,
     )
     return written.model_dump_json().encode()
 
@@ -92,6 +94,7 @@ def read_escrow(text: bytes) -> Escrow:
         issued=_issue(read),
         import_fingerprint=_bytes(read.import_fingerprint),
         state_hash=_bytes(read.state_hash),
+        consent_attempt=read.consent_attempt,
     )
 
 

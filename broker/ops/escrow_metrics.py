@@ -1,13 +1,13 @@
-"""Metrics of escrows: pairs that PostgreSQL did not take, and what became of them."""
+"""Metrics of pairs that PostgreSQL did not take, or lost, and what became of them."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten
+from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten, WrittenBack
 from broker.ops.instruments import Instruments, word
 
-EscrowFact: TypeAlias = EscrowWritten | EscrowAdopted | EscrowsUnreachable
+EscrowFact: TypeAlias = EscrowWritten | EscrowAdopted | EscrowsUnreachable | WrittenBack
 
 
 class EscrowMetrics:
@@ -29,6 +29,11 @@ class EscrowMetrics:
             "Refreshes in doubt that could not look for escrows; presents: and went on blindly",
             labels=("presents",),
         )
+        self._written_back = make.counter(
+            "rows_written_back",
+            "Grants that PostgreSQL had lost, stored again from memory; with a reason: not stored",
+            labels=("not_allowed",),
+        )
         for each in ("false", "true"):
             self._written.labels(each)
             self._unreachable.labels(each)
@@ -40,5 +45,7 @@ class EscrowMetrics:
                 self._written.labels(str(fact.is_acknowledged).lower()).inc()
             case EscrowAdopted():
                 self._adopted.labels(word(fact.not_allowed)).inc()
+            case WrittenBack():
+                self._written_back.labels(word(fact.not_allowed)).inc()
             case EscrowsUnreachable():
                 self._unreachable.labels(str(fact.presents).lower()).inc()

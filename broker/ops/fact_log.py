@@ -37,10 +37,12 @@ from broker.domain.facts import (
     LeaseAnswered,
     LoopFailed,
     MemoryDropped,
+    PastChanged,
     ReauthBecameRequired,
     RejectionReported,
     SettlementDelayed,
     TokenServed,
+    WrittenBack,
 )
 from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome
@@ -116,6 +118,7 @@ def level_of(fact: Fact) -> LogLevel:
             | EvidenceUnread()
             | SettlementDelayed()
             | ReauthBecameRequired()
+            | WrittenBack()
         ):
             return LogLevel.WARNING
         case _:
@@ -123,7 +126,13 @@ def level_of(fact: Fact) -> LogLevel:
 
 
 Urgent: TypeAlias = (
-    EscrowWritten | EscrowAdopted | EscrowsUnreachable | DefectMet | BreakerMoved | GuardMoved
+    EscrowWritten
+    | EscrowAdopted
+    | EscrowsUnreachable
+    | DefectMet
+    | BreakerMoved
+    | GuardMoved
+    | PastChanged
 )
 
 
@@ -142,7 +151,7 @@ def _wants_somebody_now(
             return presents
         case EscrowAdopted():
             return False
-        case DefectMet():
+        case DefectMet() | PastChanged():
             return True
 
 

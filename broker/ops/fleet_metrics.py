@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from broker.domain.breaker import BreakerCause
-from broker.domain.facts import BreakerMoved, EvidenceUnread, GuardMoved
+from broker.domain.facts import BreakerMoved, EvidenceUnread, GuardMoved, PastChanged
 from broker.domain.guard import GuardState
 from broker.ops.instruments import Instruments
 
-FleetFact: TypeAlias = BreakerMoved | GuardMoved | EvidenceUnread
+FleetFact: TypeAlias = BreakerMoved | GuardMoved | PastChanged | EvidenceUnread
 
 
 class FleetMetrics:
@@ -23,6 +23,9 @@ class FleetMetrics:
         self._unread = make.counter(
             "evidence_unread", "Answers not weighed for guard and breaker, for want of PostgreSQL"
         )
+        self._pasts = make.counter(
+            "database_replaced", "Failovers and restores after which commits may have been lost"
+        )
         self._show_breaker("")
         self._show_guard(GuardState.WATCHING)
 
@@ -33,6 +36,8 @@ class FleetMetrics:
                 self._show_breaker(fact.cause)
             case GuardMoved():
                 self._show_guard(fact.state)
+            case PastChanged():
+                self._pasts.inc()
             case EvidenceUnread():
                 self._unread.inc()
 

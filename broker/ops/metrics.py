@@ -33,10 +33,12 @@ from broker.domain.facts import (
     LeaseAnswered,
     LoopFailed,
     MemoryDropped,
+    PastChanged,
     ReauthBecameRequired,
     RejectionReported,
     SettlementDelayed,
     TokenServed,
+    WrittenBack,
 )
 from broker.ops.attempt_metrics import AttemptMetrics
 from broker.ops.call_metrics import CallMetrics
@@ -83,9 +85,9 @@ class Metrics:
                 self._attempts.observe(fact)
             case SettlementDelayed():
                 self._attempts.observe(fact)
-            case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable():
+            case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable() | WrittenBack():
                 self._escrows.observe(fact)
-            case BreakerMoved() | GuardMoved() | EvidenceUnread():
+            case BreakerMoved() | GuardMoved() | PastChanged() | EvidenceUnread():
                 self._fleet.observe(fact)
             case FilesLoaded() | FilesRefused():
                 self._files.observe(fact)

@@ -22,6 +22,7 @@ from broker.domain.refresh_writes import let_go
 from broker.ports import Beside, Conclude, Escrows, Observer, PutImport
 from broker.service.memory import Memory
 from broker.service.news import News, moved_to
+from broker.service.recall import Recall
 from broker.service.rows import Act, Proposal, Reading, Rows, Written
 
 SWEEP_SECONDS: Final = 5.0
@@ -33,9 +34,17 @@ class Adoption:
     """Adopts escrows for this replica."""
 
     def __init__(
-        self, escrows: Escrows, rows: Rows, memory: Memory, news: News, observer: Observer
+        self,
+        escrows: Escrows,
+        rows: Rows,
+        memory: Memory,
+        news: News,
+        *,
+        recall: Recall,
+        observer: Observer,
     ) -> None:
         """All parts are the process's own, one each."""
+        self._recall = recall
         self._escrows = escrows
         self._rows = rows
         self._memory = memory
@@ -123,6 +132,7 @@ class Adoption:
     async def _finish(self, escrow: Escrow, written: Written) -> None:
         self._memory.keep(written.reading)
         if written.not_allowed is None:
+            self._recall.keep(written.reading.grant)
             await self._news.announce(moved_to(written.reading))
         self._observer.observe(
             EscrowAdopted(

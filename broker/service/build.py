@@ -48,6 +48,7 @@ from broker.service.messages import ServedToken
 from broker.service.news import POLL_SECONDS, News
 from broker.service.obtain import Obtain
 from broker.service.overseeing import Overseer
+from broker.service.recall import Recall
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
 from broker.service.rows import Rows
@@ -57,6 +58,7 @@ from broker.service.starting import Registration, Starting
 from broker.service.turnstile import Turnstile
 from broker.service.usage import FLUSH_SECONDS, Usage
 from broker.service.wire import Wire
+from broker.service.writing_back import TURN_SECONDS, WritingBack
 
 LANDING_SECONDS: Final = 1.0
 """For announcing and answering, once a pair is stored: a few timeouts of Redis."""
@@ -116,6 +118,7 @@ class Service:
     holdings: Holdings
     claims: Claims
     adoption: Adoption
+    writing_back: WritingBack
     fleet: Fleet
     turnstile: Turnstile
     guard: GuardKeeper
@@ -133,6 +136,7 @@ class Service:
             "changes": lambda: self._repeat("changes", self.news.poll, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
             "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),
+            "recall": lambda: self._repeat("recall", self.writing_back.turn, TURN_SECONDS),
             "fleet": lambda: self._repeat("fleet", self.fleet.poll, fleets.POLL_SECONDS),
             "beats": lambda: self._repeat("beats", self.fleet.beat, fleets.BEAT_SECONDS),
             "guard": lambda: self._repeat("guard", self.guard.turn, guards.TURN_SECONDS),
@@ -175,7 +179,9 @@ class _Base:
     memory: Memory
     holdings: Holdings
     news: News
+    recall: Recall
     adoption: Adoption
+    writing_back: WritingBack
     times: AttemptTimes
     fleet: Fleet
     turnstile: Turnstile
@@ -188,7 +194,7 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     token_flights = Flights[ServedToken](task_group, ports.observer, chance=ports.chance)
     grant_flights = Flights[Grant](task_group, ports.observer, chance=ports.chance)
     obtain = _obtain(ports, options, consenting, base=base, flights=token_flights)
-    grants = _grants(ports, options, consenting, obtain=obtain)
+    grants = _grants(ports, options, consenting, obtain=obtain, recall=base.recall)
     guard, canary = _guarding(ports, options, base, refresh=grants.obtain)
     usage = Usage(ports.store)
     broker = Broker(
@@ -220,6 +226,7 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
         holdings=base.holdings,
         claims=consenting.claims,
         adoption=base.adoption,
+        writing_back=base.writing_back,
         fleet=base.fleet,
         turnstile=base.turnstile,
         guard=guard,
@@ -233,23 +240,25 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
 
 
 def _base(ports: Ports, options: Options) -> _Base:
-    rows, memory = Rows(ports.store), Memory()
-    news = News(ports.store, ports.announcements, memory, ports.observer)
-    times = AttemptTimes(http_timeout=options.http_timeout)
+    times, observer = AttemptTimes(http_timeout=options.http_timeout), ports.observer
+    rows, memory, recall = Rows(ports.store, times), Memory(), Recall()
     fleet = Fleet(
         ports.fleet,
-        ports.observer,
+        observer,
         times=times,
         hold_for=options.guard_hold,
         replica=options.replica,
         build=options.build,
     )
+    news = News(ports.store, ports.announcements, memory, observer, recall=recall, fleet=fleet)
     return _Base(
         rows=rows,
         memory=memory,
         holdings=Holdings(),
         news=news,
-        adoption=Adoption(ports.escrows, rows, memory, news, ports.observer),
+        recall=recall,
+        adoption=Adoption(ports.escrows, rows, memory, news, recall=recall, observer=observer),
+        writing_back=WritingBack(rows, recall, memory, news, observer),
         times=times,
         fleet=fleet,
         turnstile=Turnstile(
@@ -272,7 +281,7 @@ def _consenting(ports: Ports, options: Options, base: _Base) -> Consenting:
         base.holdings,
         ports.observer,
         ports.chance,
-        safekeeping=Safekeeping(ports.escrows, base.memory, ports.observer),
+        safekeeping=Safekeeping(ports.escrows, base.memory, base.recall, ports.observer),
         is_holding=base.fleet.is_holding,
         renew_ahead=options.renew_ahead,
     )
@@ -307,7 +316,7 @@ def _obtain(
         turnstile=base.turnstile,
     )
     fetcher = Fetcher(
-        parts.rows,
+        base.writing_back,
         parts.memory,
         refresher,
         ports.leases,
@@ -341,7 +350,9 @@ def _guarding(
     return guard, canary
 
 
-def _grants(ports: Ports, options: Options, parts: Consenting, *, obtain: Obtain) -> Grants:
+def _grants(
+    ports: Ports, options: Options, parts: Consenting, *, obtain: Obtain, recall: Recall
+) -> Grants:
     async def living(tenant: str) -> ServedToken:
         return await obtain.get_access_token(tenant, rejected_generation=None, budget=OBTAIN_BUDGET)
 
@@ -350,6 +361,7 @@ def _grants(ports: Ports, options: Options, parts: Consenting, *, obtain: Obtain
         rows=parts.rows,
         memory=parts.memory,
         news=parts.news,
+        recall=recall,
         deleting=Deleting(rows=parts.rows, claims=parts.claims, provider=ports.provider),
         obtain=living,
         may_delete_at_provider=options.may_delete_at_provider,

@@ -139,6 +139,7 @@ class Claims:
                 kind=claim.kind,
                 replica=self._replica,
                 deadline=current.now + self._times.span,
+                not_before=current.claims_from,
             )
             return _proposal(claim, claim.decide(current.grant, claimer, current), current)
 
@@ -251,6 +252,8 @@ class Claims:
             nonlocal started
             self._refuse_when_stopping(current.grant.tenant)
             started = current
+            if current.is_held_up():
+                return Proposal(decision=Unchanged(why=Why.ATTEMPT_LIVE))
             deadline = current.now + self._times.span
             decision = arm(current.grant, claimed.attempt, deadline=deadline, now=current.now)
             return Proposal(decision=decision)

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias, assert_never
 from broker.domain.answers import TOO_LATE, Misconfigured, NotProcessed, Unknown
 from broker.domain.backoff import next_failure
 from broker.domain.decision import Changed, Decision
-from broker.domain.grant import Attempt, FailureKind, FailureRecord
+from broker.domain.grant import Attempt, FailureKind, FailureRecord, Grant
+from broker.domain.recall_writes import write_back
 from broker.domain.refresh_writes import Issue, call_unknown, let_go, refuse, store_rotated
 from broker.service.rows import Reading
 
@@ -31,11 +32,16 @@ def failing(mine: Attempt, answer: Failure) -> Callable[[Reading], Decision]:
     return decide
 
 
-def storing(mine: Attempt, issued: Issue) -> Callable[[Reading], Decision]:
-    """Returns the write of an attempt that brought tokens."""
+def storing(mine: Attempt, issued: Issue, *, claimed: Grant) -> Callable[[Reading], Decision]:
+    """Returns the write of an attempt that brought tokens; `claimed` is the row that it claimed."""
 
     def decide(reading: Reading) -> Decision:
         decision = store_rotated(reading.grant, mine, issued, now=reading.now)
+        if reading.grant.generation < mine.base_generation:
+            # PostgreSQL has lost what was presented too.
+            stored = store_rotated(claimed, mine, issued, now=reading.now)
+            if isinstance(stored, Changed):
+                decision = write_back(stored.after, reading.grant, now=None)
         if issued.access_token is not None or not isinstance(decision, Changed):
             return decision
         return Changed(after=replace(decision.after, failures=_useless(reading)))

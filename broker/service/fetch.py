@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, assert_never
 
-from broker.domain.errors import RefreshInProgress
+from broker.domain.errors import RefreshInProgress, StoreUnavailable
 from broker.domain.facts import LeaseAnswered, LeaseOutcome, Source
 from broker.domain.next_step import NextStep, Refresh, Refuse, Serve, Wait, decide_next
 from broker.ports import Leases, Observer
 from broker.service.memory import Memory
 from broker.service.news import News, moved_to
 from broker.service.refresh import Refresher
-from broker.service.rows import Reading, Rows
+from broker.service.rows import Reading
+from broker.service.writing_back import WritingBack
 
 POLL: Final = 0.25
 """Seconds until the row is read again while another replica is at it. News mostly comes first; a
@@ -49,7 +50,7 @@ class Fetcher:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: WritingBack,
         memory: Memory,
         refresher: Refresher,
         leases: Leases,
@@ -57,7 +58,10 @@ class Fetcher:
         *,
         longest: timedelta,
     ) -> None:
-        """All parts are the process's own. `longest`: then it gives up, as its callers have."""
+        """`rows`: what PostgreSQL has lost comes back first.
+
+        `longest`: then it gives up, as its callers have.
+        """
         self._rows = rows
         self._memory = memory
         self._refresher = refresher
@@ -128,8 +132,22 @@ class Fetcher:
 
 
 def _next(errand: Errand, reading: Reading) -> NextStep:
-    return decide_next(
+    step = decide_next(
         reading.grant, above_generation=errand.above_generation, now=reading.latest_now()
+    )
+    if isinstance(step, Refresh) and reading.is_held_up():
+        return Refuse(error=_held_up(errand.tenant, reading))
+    return step
+
+
+def _held_up(tenant: str, reading: Reading) -> StoreUnavailable:
+    """Returns what callers without a living token are told: waiting here would only cost them."""
+    return StoreUnavailable(
+        "PostgreSQL may have lost commits: nothing is presented while what was lost may be under "
+        "way",
+        tenant=tenant,
+        retry_after=(reading.claims_from or reading.now) - reading.now,
+        metadata={"code": "COMMITS_LOST"},
     )
 
 

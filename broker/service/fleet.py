@@ -25,9 +25,10 @@ from broker.domain.breaker import (
 )
 from broker.domain.errors import StoreUnavailable
 from broker.domain.evidence import Evidence
-from broker.domain.facts import BreakerMoved, EvidenceUnread, GuardMoved
+from broker.domain.facts import BreakerMoved, EvidenceUnread, GuardMoved, PastChanged
 from broker.domain.fleet import FleetState
 from broker.domain.guard import Guard, GuardState
+from broker.domain.past import noticed, rewound
 from broker.domain.times import AttemptTimes
 from broker.ports import AnsweredRefresh, FleetSnapshot, FleetStore, Observer
 from broker.service.settle import Claimed, error_of, outcome_of
@@ -97,12 +98,21 @@ class Fleet:
         return self.guard.state is GuardState.HOLDING
 
     async def poll(self) -> None:
-        """Reads the row once.
+        """Reads the row once, and notes in it where the database has become another one.
 
         Raises:
             StoreUnavailable: what was known stays.
         """
         await self._read()
+        await self.change(lambda state, _: state)
+
+    async def note_rewound(self) -> None:
+        """Notes that the database has lost commits, whatever it calls itself.
+
+        Raises:
+            StoreUnavailable: it may have been noted.
+        """
+        await self.change(lambda state, now: rewound(state, now, span=self._times.span))
 
     async def beat(self) -> None:
         """Gives a sign of life once, and counts who else does.
@@ -212,8 +222,8 @@ class Fleet:
         """
         seen = self._seen or await self._read()
         while True:
-            before = seen.snapshot
-            after = propose(before.state, seen.now())
+            before, now = seen.snapshot, seen.now()
+            after = propose(noticed(before.state, before.live, now), now)
             if after == before.state:
                 return False
             asked_at = asyncio.get_running_loop().time()
@@ -269,6 +279,8 @@ class Fleet:
         if _cause(before.breaker) != _cause(after.breaker):
             code = after.breaker.code if after.breaker else ""
             self._observer.observe(BreakerMoved(cause=_cause(after.breaker), code=code))
+        if before.timeline not in {"", after.timeline}:
+            self._observer.observe(PastChanged(before=before.timeline, after=after.timeline))
         if before.guard.state is not after.guard.state:
             guard = after.guard
             self._observer.observe(

@@ -19,6 +19,7 @@ from broker.service.deleting import Deleting
 from broker.service.memory import Memory
 from broker.service.messages import RevokeGrant, ServedToken
 from broker.service.news import News, moved_to
+from broker.service.recall import Recall
 from broker.service.rows import Act, Proposal, Reading, Rows
 
 _SERVING: Final = frozenset({GrantState.ACTIVE, GrantState.HELD})
@@ -32,6 +33,7 @@ class Grants:
     rows: Rows
     memory: Memory
     news: News
+    recall: Recall
     deleting: Deleting
     obtain: Callable[[str], Awaitable[ServedToken]]
     """Returns a living token of a tenant, as callers get it."""
@@ -104,6 +106,7 @@ class Grants:
         written = await self.rows.write(reading, propose, _act(request))
         self.memory.keep(written.reading)
         if written.not_allowed is None:
+            self.recall.keep(written.reading.grant)
             await self.news.announce(moved_to(written.reading))
         return written.reading
 

@@ -21,6 +21,7 @@ from broker.domain.facts import Source
 from broker.domain.freshness import REUSE_MARGIN
 from broker.domain.grant import Grant, GrantState, TokenPair
 from broker.domain.next_step import Serve, can_serve_degraded, decide_next
+from broker.domain.recall_writes import is_newer
 from broker.ports import GrantMoved
 from broker.service.messages import ServedToken
 from broker.service.rows import Reading
@@ -143,10 +144,11 @@ class Memory:
         """Whether the row that was read says less than what is here.
 
         At the same version it does where a pair is here that PostgreSQL has not taken yet. After a
-        restore versions start lower again: what was read before is no measure of what is read then.
+        restore versions start lower again, and only the pairs tell: a token that PostgreSQL has
+        lost stands in for the one that it replaced.
         """
         if known.asked_at <= self._distrusted_until < reading.asked_at:
-            return False
+            return is_newer(known.grant, reading.grant)
         return (known.snapshot.version, known.grant.generation) > (
             reading.snapshot.version,
             reading.grant.generation,

@@ -11,7 +11,9 @@ from typing import Final, assert_never
 
 from broker.domain.facts import MemoryDropped
 from broker.ports import Announcements, GrantMoved, GrantStore, Observer, Resubscribed
+from broker.service.fleet import Fleet
 from broker.service.memory import Memory
+from broker.service.recall import Recall
 from broker.service.rows import Reading
 
 POLL_SECONDS: Final = 2.0
@@ -29,8 +31,13 @@ class News:
         announcements: Announcements,
         memory: Memory,
         observer: Observer,
+        *,
+        recall: Recall,
+        fleet: Fleet,
     ) -> None:
         """Listens when `listen` and `poll` run."""
+        self._fleet = fleet
+        self._recall = recall
         self._store = store
         self._announcements = announcements
         self._memory = memory
@@ -76,6 +83,8 @@ class News:
         page = await self._store.changes(self._cursor)
         if page.is_rewound:
             self._drop_all("rewound")
+            self._recall.doubt_all()
+            await self._fleet.note_rewound()
         elif self._cursor == _PRESENT:
             # What was read before the first look may have changed before it, unseen.
             self._drop_all("first look")
@@ -84,6 +93,7 @@ class News:
         self._cursor = page.cursor
 
     def _take(self, moved: GrantMoved) -> None:
+        self._recall.moved(moved)
         if self._memory.moved(moved):
             self._observer.observe(MemoryDropped(tenant=moved.tenant, cause="moved"))
         self._wake(moved.tenant)

@@ -16,7 +16,9 @@ from typing import Final
 from broker.domain.decision import Changed, Decision, Why
 from broker.domain.grant import Grant
 from broker.domain.history import AttemptRecord, GrantEvent
+from broker.domain.past import claims_from, in_doubt
 from broker.domain.refresh_writes import let_go
+from broker.domain.times import AttemptTimes
 from broker.ports import Beside, Change, GrantStore, Snapshot
 from broker.service.sightings import Sightings
 
@@ -34,6 +36,9 @@ class Reading:
 
     answered_at: float
 
+    claims_from: datetime | None = None
+    """When the last attempt is over that PostgreSQL may have lost: until then nobody claims."""
+
     @property
     def grant(self) -> Grant:
         """The grant as it was."""
@@ -43,6 +48,10 @@ class Reading:
     def now(self) -> datetime:
         """PostgreSQL's clock when the row was read."""
         return self.snapshot.read_at
+
+    def is_held_up(self) -> bool:
+        """Whether attempts that PostgreSQL has lost may still be on the wire."""
+        return self.claims_from is not None and self.now < self.claims_from
 
     def latest_now(self) -> datetime:
         """Returns PostgreSQL's time at this moment, or a little more: for asking what has ended."""
@@ -94,10 +103,11 @@ class BesideNotAppliedError(Exception):
 class Rows:
     """The rows of all grants."""
 
-    def __init__(self, store: GrantStore) -> None:
-        """`store`: PostgreSQL."""
+    def __init__(self, store: GrantStore, times: AttemptTimes) -> None:
+        """`store`: PostgreSQL. `times`: how long an attempt may last that it has lost."""
         self._store = store
         self._sightings = Sightings()
+        self._times = times
 
     async def read(self, tenant: str) -> Reading:
         """Reads one row.
@@ -150,14 +160,25 @@ class Rows:
 
     async def _read_other(self, reading: Reading, *, has_beside: bool) -> Reading:
         again = await self.read(reading.grant.tenant)
-        if has_beside and again.snapshot.version == reading.snapshot.version:
+        if has_beside and _is_same(again.snapshot, reading.snapshot):
             raise BesideNotAppliedError
         return again
 
     def _reading(self, snapshot: Snapshot, asked_at: float) -> Reading:
         answered_at = asyncio.get_running_loop().time()
         heeded = self._sightings.heed(snapshot, answered_at)
-        return Reading(snapshot=heeded, asked_at=asked_at, answered_at=answered_at)
+        span, past, now = self._times.span, heeded.past, heeded.read_at
+        return Reading(
+            # Every write starts from what is read here, so that none of them forgets the doubt.
+            snapshot=replace(heeded, grant=in_doubt(heeded.grant, past, span=span, now=now)),
+            asked_at=asked_at,
+            answered_at=answered_at,
+            claims_from=claims_from(past, span=span, now=now),
+        )
+
+
+def _is_same(one: Snapshot, other: Snapshot) -> bool:
+    return (one.version, one.past.live) == (other.version, other.past.live)
 
 
 def _change(before: Grant, after: Grant, proposal: Proposal, act: Act) -> Change:

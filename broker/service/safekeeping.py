@@ -2,7 +2,8 @@
 
 Its owner tries again for as long as it lives, and nobody else has it. So a copy goes to Redis,
 sealed, where any replica can adopt it; and the access token stands in for callers, marked degraded,
-because the one that it replaced is dead.
+because the one that it replaced is dead. What PostgreSQL has taken is remembered, since it may lose
+it again.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from dataclasses import replace
 from broker.domain.decision import Changed
 from broker.domain.escrow import Escrow, adopt
 from broker.domain.facts import EscrowWritten
+from broker.domain.grant import Grant
 from broker.ports import Escrows, Observer
 from broker.service.memory import Memory
+from broker.service.recall import Recall
 from broker.service.rows import Reading
 
 
 class Safekeeping:
     """Keeps pairs safe."""
 
-    def __init__(self, escrows: Escrows, memory: Memory, observer: Observer) -> None:
+    def __init__(
+        self, escrows: Escrows, memory: Memory, recall: Recall, observer: Observer
+    ) -> None:
         """All parts are the process's own, one each."""
+        self._recall = recall
         self._escrows = escrows
         self._memory = memory
         self._observer = observer
@@ -41,6 +47,10 @@ class Safekeeping:
             )
         )
         return is_acknowledged
+
+    def remember(self, stored: Grant) -> None:
+        """Takes note of a row that PostgreSQL has taken."""
+        self._recall.keep(stored)
 
     async def discard(self, escrow: Escrow) -> None:
         """Deletes the copy of a pair that is stored, or that nobody needs any more."""

@@ -165,9 +165,8 @@ class Settler:
             case Rotated():
                 sent_at = presentation.sent_at or claimed.started_at
                 issued = self.issue(claimed, answer, sent_at=sent_at, presented=presented)
-                decide = storing(mine, issued)
-                tenant = claimed.reading.grant.tenant
-                escrow = Escrow(tenant=tenant, attempt=mine, issued=issued)
+                decide = storing(mine, issued, claimed=claimed.reading.grant)
+                escrow = _escrow(claimed, issued)
             case Refused(error=error):
                 decide = refusing(mine, error, is_holding=self._is_holding)
             case _:
@@ -195,6 +194,8 @@ class Settler:
         """
         with self._holdings.hold() as hold:
             written = await self._until_taken(claimed, ending, hold)
+        if ending.holds_pair and written.reading.grant.pair_attempt == claimed.attempt.number:
+            self._safekeeping.remember(written.reading.grant)
         if ending.tells_stale and written.is_stale:
             await self._tell_stale(claimed, ending, written.reading)
         self._observer.observe(
@@ -300,6 +301,16 @@ class _Safe:
         """Deletes it."""
         if self._escrow is not None and self._may_be_there:
             await self._safekeeping.discard(self._escrow)
+
+
+def _escrow(claimed: Claimed, issued: Issue) -> Escrow:
+    grant = claimed.reading.grant
+    return Escrow(
+        tenant=grant.tenant,
+        attempt=claimed.attempt,
+        issued=issued,
+        consent_attempt=grant.consent_attempt,
+    )
 
 
 def _is_tried_again(claimed: Claimed, ending: Ending, error: Exception) -> bool:

@@ -14,6 +14,7 @@ from broker.domain.fleet import FleetState
 from broker.domain.guard import Canary, Guard, GuardState
 from broker.domain.history import AttemptOutcome
 from broker.ports import AnsweredRefresh, FleetSnapshot, Guarded
+from broker.store.past import LIVE
 from broker.store.pool import Pool
 
 ALIVE_FOR: Final = timedelta(seconds=30)
@@ -39,15 +40,17 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "timeline_since": "timestamptz",
 }
 
-_READ: Final = f"SELECT {', '.join(_COLUMNS)}, version, clock_timestamp() AS read_at FROM fleet"
+_READ: Final = f"""
+    SELECT {", ".join(_COLUMNS)}, version, clock_timestamp() AS read_at, {LIVE} AS live FROM fleet
+"""
 
 _SET: Final = ", ".join(
-    f"{column} = ${place}::{kind}" for place, (column, kind) in enumerate(_COLUMNS.items(), start=2)
+    f"{column} = ${place}::{kind}" for place, (column, kind) in enumerate(_COLUMNS.items(), start=3)
 )
 
 _APPLY: Final = f"""
-    UPDATE fleet SET version = version + 1, {_SET} WHERE version = $1
-    RETURNING version, clock_timestamp() AS read_at
+    UPDATE fleet SET version = version + 1, {_SET} WHERE version = $1 AND {LIVE} = $2
+    RETURNING version, clock_timestamp() AS read_at, {LIVE} AS live
 """
 
 _BEAT: Final = """
@@ -103,16 +106,14 @@ class PostgresFleet:
     async def read(self) -> FleetSnapshot:
         """Upholds the port."""
         (row,) = await self._pool.fetch(_READ)
-        return FleetSnapshot(state=_state_of(row), version=row["version"], read_at=row["read_at"])
+        return _snapshot(row, _state_of(row))
 
     async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
         """Upholds the port."""
         values = _values_of(after)
         arguments = [values[column] for column in _COLUMNS]
-        rows = await self._pool.fetch(_APPLY, before.version, *arguments)
-        if not rows:
-            return None
-        return FleetSnapshot(state=after, version=rows[0]["version"], read_at=rows[0]["read_at"])
+        rows = await self._pool.fetch(_APPLY, before.version, before.live, *arguments)
+        return _snapshot(rows[0], after) if rows else None
 
     async def beat(self, replica: str, build: str) -> int:
         """Upholds the port."""
@@ -142,6 +143,12 @@ class PostgresFleet:
             limit,
         )
         return [row["tenant"] for row in rows]
+
+
+def _snapshot(row: asyncpg.Record, state: FleetState) -> FleetSnapshot:
+    return FleetSnapshot(
+        state=state, version=row["version"], read_at=row["read_at"], live=row["live"]
+    )
 
 
 def _values_of(state: FleetState) -> dict[str, object]:

@@ -10,9 +10,11 @@ import asyncpg
 
 from broker.domain.errors import StoreUnavailable, SubjectAlreadyConnected
 from broker.domain.grant import Attempt, AttemptPhase, Grant, GrantState, TokenPair, UnreadablePair
+from broker.domain.past import Past
 from broker.ports import Change, ChangesPage, GrantMoved, ListQuery, Snapshot
 from broker.store.failures import refused_state
 from broker.store.pairs import PAIR_COLUMNS, pair_of, seal_pair
+from broker.store.past import LIVE, PAST_COLUMNS, past_of
 from broker.store.pool import Pool
 from broker.store.rows import PLAIN_COLUMNS, grant_of, values_of
 from broker.store.sealing import Keyring
@@ -20,7 +22,7 @@ from broker.store.writes import GrantWrite, statement_of
 
 # PostgreSQL's time is read in the same statement, and there is one also where there is no row.
 _READ: Final = f"""
-    SELECT {PLAIN_COLUMNS}, {PAIR_COLUMNS}, clock_timestamp() AS read_at
+    SELECT {PLAIN_COLUMNS}, {PAIR_COLUMNS}, clock_timestamp() AS read_at, {PAST_COLUMNS}
     FROM (SELECT) AS one LEFT JOIN grants ON tenant = $1
 """
 
@@ -36,9 +38,9 @@ _LIST: Final = f"""
 
 # Cursor and rows are of one snapshot. A transaction that is not in it has a higher id than its
 # xmin or the same: nothing that commits late is left out.
-_CHANGES: Final = """
+_CHANGES: Final = f"""
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS cursor,
-    (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline, tenant, generation, version
+    {LIVE} AS live, tenant, generation, version
     FROM (SELECT) AS one
     LEFT JOIN grants ON $1::bigint >= 0 AND changed_xid >= greatest($1::bigint, 0)::text::xid8
 """
@@ -78,15 +80,15 @@ class PostgresGrants:
         self._keyring = keyring
         self._allow_shared_subject = allow_shared_subject
         self._on_history_lost = on_history_lost
-        self._timeline: int | None = None
+        self._live = ""
 
     async def read(self, tenant: str) -> Snapshot:
         """Upholds the port."""
         (row,) = await self._pool.fetch(_READ, tenant)
         if row["version"] is None:
-            return Snapshot(grant=Grant(tenant=tenant), version=0, read_at=row["read_at"])
+            return _snapshot(row, Grant(tenant=tenant), version=0)
         grant = grant_of(row, pair_of(self._keyring, row))
-        return Snapshot(grant=grant, version=row["version"], read_at=row["read_at"])
+        return _snapshot(row, grant, version=row["version"])
 
     async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
         """Upholds the port."""
@@ -104,7 +106,7 @@ class PostgresGrants:
             updated_at=row["updated_at"],
             last_used_at=row["last_used_at"],
         )
-        return Snapshot(grant=grant, version=row["version"], read_at=row["read_at"])
+        return _snapshot(row, grant, version=row["version"])
 
     async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
         """Upholds the port."""
@@ -131,17 +133,19 @@ class PostgresGrants:
             for row in rows
             if row["tenant"] is not None
         ]
-        is_rewound = cursor >= 0 and self._has_another_past(rows[0]["timeline"], following, cursor)
-        self._timeline = rows[0]["timeline"]
+        live = rows[0]["live"]
+        is_rewound = cursor >= 0 and self._has_another_past(live, following, cursor)
+        self._live = live or self._live
         return ChangesPage(moved=moved, cursor=following, is_rewound=is_rewound)
 
     async def note_used(self, tenants: Sequence[str]) -> None:
         """Upholds the port."""
         await self._pool.fetch(_NOTE_USED, list(tenants))
 
-    def _has_another_past(self, timeline: int, following: int, cursor: int) -> bool:
+    def _has_another_past(self, live: str, following: int, cursor: int) -> bool:
         # Ids that went back may have caught up before anybody looked; the timeline tells then.
-        return following < cursor or self._timeline not in (None, timeline)
+        is_another = Past(live=live, known=self._live).is_another
+        return following < cursor or is_another
 
     async def _written(self, write: GrantWrite, *, is_again: bool = False) -> asyncpg.Record | None:
         """Writes it, or as much of it as PostgreSQL takes: the grant comes before its history."""
@@ -184,6 +188,7 @@ class PostgresGrants:
         return GrantWrite(
             tenant=after.tenant,
             version=before.version,
+            live=before.past.live,
             values=values,
             is_consent=after.consent_attempt != before.grant.consent_attempt,
             ended=change.ended,
@@ -195,6 +200,10 @@ class PostgresGrants:
         if self._allow_shared_subject or grant.state in _NOBODYS:
             return None
         return grant.subject
+
+
+def _snapshot(row: asyncpg.Record, grant: Grant, *, version: int) -> Snapshot:
+    return Snapshot(grant=grant, version=version, read_at=row["read_at"], past=past_of(row))
 
 
 def _is_armed_by(before: Attempt | None, after: Attempt | None) -> bool:

@@ -14,6 +14,7 @@ from broker.domain.history import AttemptRecord, GrantEvent
 from broker.ports import Beside
 from broker.store.beside import add_beside, add_condition
 from broker.store.history import add_attempt, add_event
+from broker.store.past import LIVE, PAST_COLUMNS
 from broker.store.rows import COLUMN_TYPES, Values
 from broker.store.sealing import Keyring
 from broker.store.statement import Statement, columns_and_values
@@ -23,7 +24,7 @@ _TOLD: Final = ("state", "generation", "rejection_generation")
 
 _RETURNING: Final = (
     "RETURNING grants.version, grants.created_at, grants.updated_at, grants.last_used_at, "
-    "clock_timestamp() AS read_at"
+    f"clock_timestamp() AS read_at, {PAST_COLUMNS}"
 )
 
 
@@ -34,6 +35,9 @@ class GrantWrite:
     tenant: str
     version: int
     """That the row must have; 0: there must be none."""
+
+    live: str
+    """The past that the row must be of."""
 
     values: Values
     """Of the columns to write. The sealed ones are left out where they stay as they are."""
@@ -72,6 +76,7 @@ def statement_of(write: GrantWrite, *, keyring: Keyring) -> Statement:
     """
     statement = Statement()
     condition = add_condition(statement, write.beside)
+    condition += f" AND {LIVE} = {statement.bind(write.live, 'text')}"
     if write.version == 0:
         _add_insert(statement, write, condition)
     else:

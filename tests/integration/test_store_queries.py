@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +18,7 @@ from broker.ports import Change
 from broker.store import grants
 from broker.store.home import settle_home
 from broker.store.partitions import DAYS_AHEAD, maintain_attempts
+from broker.store.past import LIVE
 from support.grants import THE_NOW, some_attempt, some_grant
 from support.store_worlds import (
     THE_HOME,
@@ -90,7 +92,7 @@ async def test_another_timeline_tells_that_the_store_was_rewound(world: Postgres
     store = world.grants()
     cursor = (await store.changes(-1)).cursor
 
-    store._timeline = 99  # noqa: SLF001 - a failover takes two servers
+    store._live = "another"  # noqa: SLF001 - a failover takes two servers
     page = await store.changes(cursor)
 
     assert page.is_rewound
@@ -247,3 +249,27 @@ async def test_what_is_older_than_the_retention_is_dropped(world: PostgresStoreW
 
     assert "refresh_attempts_20200101" not in await partitions(world)
     assert await world.pool.fetch("SELECT FROM refresh_attempts") == []
+
+
+async def test_a_dump_read_into_the_same_cluster_is_another_past(
+    world: PostgresStoreWorld,
+) -> None:
+    before = (await world.grants().read("acme")).past.live
+
+    await world.pool.fetch("CREATE TABLE copied (LIKE grants INCLUDING ALL)")
+    await world.pool.fetch("DROP TABLE grants")
+    await world.pool.fetch("ALTER TABLE copied RENAME TO grants")
+
+    assert (await world.grants().read("acme")).past.live != before
+
+
+async def test_an_ordinary_role_may_ask_for_the_past(world: PostgresStoreWorld) -> None:
+    role = f"ordinary_{secrets.token_hex(4)}"
+    async with world.pool.transaction() as connection:
+        await connection.execute(f"CREATE ROLE {role}")
+        await connection.execute(f"SET LOCAL ROLE {role}")
+        live = await connection.fetchval(f"SELECT {LIVE}")
+        await connection.execute("RESET ROLE")
+        await connection.execute(f"DROP ROLE {role}")
+
+    assert live == (await world.grants().read("acme")).past.live

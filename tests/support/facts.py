@@ -29,11 +29,13 @@ from broker.domain.facts import (
     LeaseOutcome,
     LoopFailed,
     MemoryDropped,
+    PastChanged,
     ReauthBecameRequired,
     RejectionReported,
     SettlementDelayed,
     Source,
     TokenServed,
+    WrittenBack,
 )
 from broker.domain.grant import AttemptKind, Doubt, ReauthCause
 from broker.domain.guard import GuardState
@@ -87,6 +89,8 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
     RejectionReported(tenant=THE_TENANT, generation=41, verdict="believed"),
     BreakerMoved(cause="CLIENT_REJECTED", code="invalid_client"),
     GuardMoved(state=GuardState.CONFIRMING, by="ops@example.org", reason="Pleo says so"),
+    PastChanged(before="7/00000001/1", after="7/00000002/1"),
+    WrittenBack(tenant=THE_TENANT, generation=42, not_allowed=Why.MOVED_ON),
     EvidenceUnread(tenant=THE_TENANT, number=8),
     MemoryDropped(tenant=THE_TENANT, cause="moved"),
     HistoryLost(tenant=THE_TENANT, number=8, error="CheckViolationError"),

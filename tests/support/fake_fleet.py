@@ -46,7 +46,7 @@ class FakeFleetStore:
     async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
         await self._world.arrive("apply fleet")
         written = None
-        if before.version == self._world.fleet_version:
+        if (before.version, before.live) == (self._world.fleet_version, self._world.live()):
             self._world.fleet = after
             self._world.fleet_version += 1
             written = self._snapshot()
@@ -76,7 +76,12 @@ class FakeFleetStore:
 
     def _snapshot(self) -> FleetSnapshot:
         world = self._world
-        return FleetSnapshot(state=world.fleet, version=world.fleet_version, read_at=world.now())
+        return FleetSnapshot(
+            state=world.fleet,
+            version=world.fleet_version,
+            read_at=world.now(),
+            live=world.live(),
+        )
 
     def _weighed(self, answered: AnsweredRefresh, now: datetime) -> Evidence:
         counted_from = self._world.fleet.guard.counted_from

@@ -12,6 +12,7 @@ from broker.domain.authorization import Authorization, Outcome
 from broker.domain.errors import SubjectAlreadyConnected
 from broker.domain.grant import AttemptPhase, Grant, GrantState, TokenPair, UnreadablePair
 from broker.domain.imports import Import
+from broker.domain.past import Past
 from broker.domain.secret import RefreshToken
 from broker.ports import (
     Beside,
@@ -53,16 +54,17 @@ class FakeGrantStore:
         self._world = world
         self._allow_shared_subject = allow_shared_subject
         self._on_history_lost = on_history_lost
+        self._live = ""
 
     async def read(self, tenant: str) -> Snapshot:
         await self._world.arrive("read", tenant)
         row = self._world.rows.get(tenant)
-        if row is None:
-            seen = Snapshot(grant=Grant(tenant=tenant), version=0, read_at=self._world.now())
-        else:
-            seen = Snapshot(
-                grant=self._as_read(row.grant), version=row.version, read_at=self._world.now()
-            )
+        seen = Snapshot(
+            grant=self._as_read(row.grant) if row else Grant(tenant=tenant),
+            version=row.version if row else 0,
+            read_at=self._world.now(),
+            past=self._world.past(),
+        )
         await self._world.depart("read", tenant)
         return seen
 
@@ -71,6 +73,7 @@ class FakeGrantStore:
         await self._world.arrive("apply", tenant)
         row = self._world.rows.get(tenant)
         is_current = before.version == (row.version if row else 0)
+        is_current = is_current and before.past.live == self._world.live()
         self._seal_what_must_be(before, change)
         written = None
         if is_current and self._applies(change.beside):
@@ -87,6 +90,8 @@ class FakeGrantStore:
 
     async def changes(self, cursor: int) -> ChangesPage:
         await self._world.arrive("changes")
+        is_another = Past(live=self._world.live(), known=self._live).is_another
+        self._live = self._world.live()
         page = ChangesPage(
             moved=[
                 GrantMoved(tenant=tenant, generation=row.grant.generation, version=row.version)
@@ -94,7 +99,7 @@ class FakeGrantStore:
                 if 0 <= cursor <= row.changed
             ],
             cursor=self._world.transaction,
-            is_rewound=self._world.transaction < cursor,
+            is_rewound=cursor >= 0 and (is_another or self._world.transaction < cursor),
         )
         await self._world.depart("changes")
         return page
@@ -158,7 +163,9 @@ class FakeGrantStore:
         )
         self._write_beside(change.beside, now)
         self._write_history(change)
-        return Snapshot(grant=grant, version=before.version + 1, read_at=now)
+        return Snapshot(
+            grant=grant, version=before.version + 1, read_at=now, past=self._world.past()
+        )
 
     def _stored_pair(
         self, before: Snapshot, after: Grant, row: FakeRow | None

@@ -18,6 +18,7 @@ from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant
 from broker.domain.history import AttemptRecord, GrantEvent
 from broker.domain.imports import Import
+from broker.domain.past import Past
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,9 @@ class FakeWorld:
     transaction: int = 1
     """Number of the next transaction."""
 
+    timeline: int = 1
+    """One more with every restore."""
+
     unreadable: dict[str, bool] = field(default_factory=dict)
     """Tenants whose stored pair does not open; True: for want of the key."""
 
@@ -118,6 +122,15 @@ class FakeWorld:
             self._failing[(method, when)] = left - 1
             raise StoreUnavailable(f"the test lets {method} fail at its {when}")
 
+    def past(self) -> Past:
+        """Returns the past, as a statement sees it."""
+        fleet = self.fleet
+        return Past(live=self.live(), known=fleet.timeline, since=fleet.timeline_since)
+
+    def live(self) -> str:
+        """Returns what the server says of itself."""
+        return f"world/{self.timeline}"
+
     def begin(self) -> int:
         """Returns the number of a new transaction."""
         self.transaction += 1
@@ -139,10 +152,14 @@ class FakeWorld:
             transaction=self.transaction,
         )
 
-    def restore(self, saved: Saved) -> None:
-        """Loses every commit since the backup, as a failover to a copy that lags behind."""
+    def restore(self, saved: Saved, *, is_told: bool = True) -> None:
+        """Loses every commit since the backup, as a failover to a copy that lags behind.
+
+        `is_told`: not as a snapshot of the disks, after which the server calls itself the same.
+        """
         self.rows = dict(saved.rows)
         self.authorizations = dict(saved.authorizations)
         self.imports = dict(saved.imports)
         self.fleet, self.fleet_version = saved.fleet, saved.fleet_version
         self.transaction = saved.transaction
+        self.timeline += is_told

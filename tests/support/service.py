@@ -30,6 +30,7 @@ from broker.service.memory import Memory
 from broker.service.messages import ServedToken
 from broker.service.news import News
 from broker.service.obtain import Obtain
+from broker.service.recall import Recall
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
 from broker.service.rows import Reading, Rows
@@ -37,6 +38,7 @@ from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
 from broker.service.turnstile import Turnstile
 from broker.service.wire import Wire
+from broker.service.writing_back import WritingBack
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases, FakeRedis
@@ -153,8 +155,10 @@ class Replica:
     holdings: Holdings
     flights: Flights[ServedToken]
     news: News
+    recall: Recall
     claims: Claims
     adoption: Adoption
+    writing_back: WritingBack
     settler: Settler
     wire: Wire
     refresher: Refresher
@@ -207,21 +211,23 @@ class Fleet:
         """Starts one more."""
         told, holdings = Recorder(), Holdings()
         store = FakeGrantStore(self.world)
-        rows, memory, chance = Rows(store), Memory(), CountingChance(name)
-        news = News(store, FakeAnnouncements(self.redis), memory, told)
-        escrows = FakeEscrows(self.redis)
-        adoption = Adoption(escrows, rows, memory, news, told)
-        claims = Claims(rows, TIMES, chance, told, adoption=adoption, replica=name)
+        rows, memory, recall = Rows(store, TIMES), Memory(), Recall()
+        chance = CountingChance(name)
         shared = FakeFleetStore(self.world)
         known = KnownFleet(
             shared, told, times=TIMES, hold_for=GUARD_HOLD, replica=name, build="test"
         )
+        news = News(store, FakeAnnouncements(self.redis), memory, told, recall=recall, fleet=known)
+        escrows = FakeEscrows(self.redis)
+        adoption = Adoption(escrows, rows, memory, news, recall=recall, observer=told)
+        writing_back = WritingBack(rows, recall, memory, news, told)
+        claims = Claims(rows, TIMES, chance, told, adoption=adoption, replica=name)
         settler = Settler(
             rows,
             holdings,
             told,
             chance,
-            safekeeping=Safekeeping(escrows, memory, told),
+            safekeeping=Safekeeping(escrows, memory, recall, told),
             is_holding=known.is_holding,
             renew_ahead=timedelta(seconds=90),
         )
@@ -229,7 +235,12 @@ class Fleet:
         turnstile = Turnstile(most_at_once=50, rate=lambda: self.rate / known.alive)
         refresher = Refresher(claims, wire, settler, told, fleet=known, turnstile=turnstile)
         fetcher = Fetcher(
-            rows, memory, refresher, FakeLeases(self.redis), news, longest=TIMES.longest_wait
+            writing_back,
+            memory,
+            refresher,
+            FakeLeases(self.redis),
+            news,
+            longest=TIMES.longest_wait,
         )
         rejections = Rejections(rows, memory, self.pleo, told, interval=INTERVAL)
         flights = Flights[ServedToken](self.tasks, told, chance=chance)
@@ -240,8 +251,10 @@ class Fleet:
             holdings=holdings,
             flights=flights,
             news=news,
+            recall=recall,
             claims=claims,
             adoption=adoption,
+            writing_back=writing_back,
             settler=settler,
             wire=wire,
             refresher=refresher,

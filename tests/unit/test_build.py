@@ -54,6 +54,7 @@ async def test_the_loops_have_names_and_each_does_its_part() -> None:
             "escrows",
             "fleet",
             "guard",
+            "recall",
             "tidying",
             "usage",
         ]

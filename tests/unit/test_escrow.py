@@ -9,7 +9,7 @@ import pytest
 
 from broker.domain.decision import Why
 from broker.domain.escrow import Escrow, adopt
-from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Grant, GrantState
+from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Doubt, Grant, GrantState
 from broker.lease.escrow_text import EscrowUnreadableError, read_escrow, write_escrow
 from support.grants import (
     THE_NOW,
@@ -29,6 +29,7 @@ def some_escrow(attempt: Attempt | None = None) -> Escrow:
         issued=some_issue(),
         import_fingerprint=b"brought",
         state_hash=b"the state's hash",
+        consent_attempt=3,
     )
 
 
@@ -61,6 +62,25 @@ def test_a_consent_is_stored_though_the_grant_moved_on(kind: AttemptKind) -> Non
 )
 def test_what_the_owner_might_not_store_nobody_may(grant: Grant, why: Why) -> None:
     assert why_not(adopt(some_escrow(), grant, now=THE_NOW)) is why
+
+
+def test_a_pair_is_stored_over_a_row_that_lost_what_it_was_based_on() -> None:
+    older = some_grant(generation=4, pair_attempt=9)
+
+    after = changed(adopt(some_escrow(), older, now=THE_NOW))
+
+    assert (after.generation, after.pair_attempt, after.doubt) == (8, 13, Doubt.ABANDONED)
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        pytest.param(some_grant(generation=4, consent_attempt=2), id="of another consent"),
+        pytest.param(some_grant(generation=4, pair_attempt=14), id="rotated after the loss"),
+    ],
+)
+def test_but_not_where_the_row_is_another_grants_or_has_moved_on(older: Grant) -> None:
+    assert why_not(adopt(some_escrow(), older, now=THE_NOW)) is Why.MOVED_ON
 
 
 def test_anothers_armed_attempt_may_be_presenting_this_very_token() -> None:
