@@ -34,6 +34,7 @@ from broker.dev.servers import (
 )
 from broker.dev.wheels import WheelMissingError
 from support.logical import clean_logical_database, on_logical_database
+from support.standby import StandbyPair, standby_pair
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +130,14 @@ async def own_postgres(run: RunDirectory) -> AsyncIterator[EmbeddedServer]:
     with _skipped_without_wheel(DATABASE_VARIABLE):
         async with postgres_server(run, name="own-postgres", fsync=False) as server:
             yield server
+
+
+@pytest.fixture
+async def pair(run: RunDirectory) -> AsyncIterator[StandbyPair]:
+    """A PostgreSQL and its standby, for one failover."""
+    with _skipped_without_wheel(DATABASE_VARIABLE):
+        async with standby_pair(run) as made:
+            yield made
 
 
 @pytest.fixture

@@ -159,13 +159,15 @@ class Fleet:
             replica.tell()
 
 
-async def until_true(holds: Callable[[], Awaitable[bool]]) -> None:
+async def until_true(
+    holds: Callable[[], Awaitable[bool]], *, seconds: float = PATIENCE_SECONDS
+) -> None:
     """Waits until a condition holds that takes a question to find out.
 
     Raises:
         TimeoutError: it does not.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not await holds():
         if time.monotonic() > deadline:
             raise TimeoutError
