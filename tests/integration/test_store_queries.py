@@ -12,10 +12,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW
 from broker.domain.grant import Doubt
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.ports import Change
-from broker.store import grants
+from broker.store import consents, fleet, grants, upkeep
 from broker.store.home import settle_home
 from broker.store.partitions import DAYS_AHEAD, maintain_attempts
 from broker.store.past import LIVE
@@ -64,6 +65,29 @@ async def test_changes_are_read_from_their_index(world: PostgresStoreWorld) -> N
 
     assert "grants_changed_xid" in plan
     assert "Seq Scan" not in plan
+
+
+async def test_what_is_weighed_costs_what_is_recent(world: PostgresStoreWorld) -> None:
+    windows = (GUARD_WINDOW, BREAKER_WINDOW)
+
+    plan = await plan_of(world, fleet._WEIGH, "acme", 1, *windows, "http_429")  # noqa: SLF001 - likewise
+
+    assert "Index Cond: (ended_at >" in plan
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments"),
+    [
+        (upkeep._FORGET_AUTHORIZATIONS, (A_DAY,)),  # noqa: SLF001 - likewise
+        (consents._DELETE_OVER, ()),  # noqa: SLF001 - likewise
+    ],
+)
+async def test_authorizations_that_are_over_are_found_by_their_end(
+    world: PostgresStoreWorld, query: str, arguments: tuple[object, ...]
+) -> None:
+    plan = await plan_of(world, query, *arguments)
+
+    assert "Index Cond: (expires_at <" in plan
 
 
 async def test_a_change_that_commits_late_is_told(
