@@ -26,7 +26,7 @@ from broker.store.statement import Statement, columns_and_values
 _DELETE_OVER: Final = """
     DELETE FROM authorizations WHERE state_hash IN (
         SELECT state_hash FROM authorizations
-        WHERE expires_at < clock_timestamp() - interval '1 day'
+        WHERE expires_at < statement_timestamp() - interval '1 day'
         ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
     )
 """

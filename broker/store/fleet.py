@@ -64,7 +64,9 @@ _BEAT: Final = """
     WHERE name <> $1 AND seen_at > clock_timestamp() - $3::interval
 """
 
-# The attempt that is asked about is counted in Python, whether its line is written yet or not.
+# The attempt that is asked about is counted in Python, whether its line is written yet or not. The
+# statement's time, since no index is searched by what moves on meanwhile: the whole history would
+# be read.
 _WEIGH: Final = """
     SELECT clock_timestamp() AS at,
     count(DISTINCT tenant) FILTER (WHERE in_window AND outcome = 'REFUSED' AND tenant <> $1)
@@ -77,9 +79,9 @@ _WEIGH: Final = """
     FROM (
         SELECT tenant, outcome, error, http_status,
         ended_at > (SELECT coalesce(guard_counted_from, '-infinity') FROM fleet) AS in_window,
-        ended_at > clock_timestamp() - $4::interval AS is_new
+        ended_at > statement_timestamp() - $4::interval AS is_new
         FROM refresh_attempts
-        WHERE ended_at > clock_timestamp() - $3::interval
+        WHERE ended_at > statement_timestamp() - $3::interval
         AND kind = 'REFRESH' AND NOT (tenant = $1 AND number = $2)
     ) AS recent
 """
