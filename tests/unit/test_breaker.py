@@ -80,6 +80,21 @@ def test_an_open_one_admits_from_its_probe_time_on() -> None:
     assert admits(breaker, THE_NOW)
 
 
+def test_a_probe_time_that_the_clock_cannot_mean_is_now() -> None:
+    set_back = THE_NOW - timedelta(hours=1)
+
+    assert admits(open_breaker(), set_back)
+
+
+@pytest.mark.parametrize("answer", [ROTATED, REFUSED])
+def test_an_answer_under_a_clock_that_was_set_back_closes_it(answer: Answer) -> None:
+    set_back = BEFORE - timedelta(hours=1)
+
+    after = after_answer(open_breaker(), answer, evidence(at=set_back), claimed_at=set_back)
+
+    assert after is None
+
+
 def test_a_probe_keeps_the_next_one_waiting_for_its_span() -> None:
     probed = probing(open_breaker(), now=THE_NOW, span=SPAN)
 

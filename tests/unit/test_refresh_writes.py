@@ -132,6 +132,13 @@ def test_any_doubt_makes_a_refusal_a_lost_rotation(doubt: Doubt, cause: ReauthCa
     assert after.reauth.cause is cause
 
 
+def test_what_was_given_up_before_has_no_part_in_a_new_refusal() -> None:
+    # A replica of the schema before stores a consent, and knows no such column.
+    before = replace(under(), quarantined_until=LATER)
+
+    assert changed(refused(before)).quarantined_until is None
+
+
 @pytest.mark.parametrize("generation", [6, 8])
 def test_a_refusal_of_another_generation_only_lets_go(generation: int) -> None:
     moved = replace(under(), generation=generation)

@@ -379,6 +379,24 @@ async def test_a_probe_may_come_out_of_a_quarantine() -> None:
 
 
 @in_virtual_time
+async def test_a_probe_that_a_quarantine_ends_without_presenting_is_given_back() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await opened(one)
+        connect_abandoned(ours, "silent")
+        (other,) = connect(ours, 1)
+        await until_probe(ours)
+        silent = one.call(ask(one, "silent"))
+        await pass_time(5)
+        ours.connect(tenant="silent", generation=8, last_attempt=14)
+        assert isinstance(await silent, ServedToken)
+
+        assert isinstance(await ask(one, other), ServedToken)
+
+        assert ours.world.fleet.breaker is None
+
+
+@in_virtual_time
 async def test_replicas_share_the_rate_by_their_signs_of_life() -> None:
     async with fleet() as ours:
         one, two = desk(ours), desk(ours, "two")

@@ -100,6 +100,38 @@ async def test_a_refusal_that_could_not_be_weighed_is_weighed_at_the_next_turn()
         assert states(ours) == {HELD}
 
 
+@pytest.mark.parametrize("method", ["weigh", "apply fleet"])
+@in_virtual_time
+async def test_a_weighing_that_broke_off_is_made_good_at_the_next_turn(method: str) -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await refused(one, FIVE[:4])
+        ours.world.fail_next(method, times=2)
+        await refused(one, FIVE[4:])
+        assert states(ours) == {REAUTH}
+
+        await one.service.guard.turn()
+
+        assert states(ours) == {HELD}
+
+
+@in_virtual_time
+async def test_a_poll_that_was_overtaken_forgets_no_hold() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        late = HoldOne("read fleet", 1)
+        ours.world.on_departure = late
+        polling = one.call(one.service.fleet.poll())
+        await late.reached.wait()
+        await refused(one)
+
+        late.let_go()
+        await polling
+
+        assert one.service.fleet.is_holding()
+        assert len(one.told.of(GuardMoved)) == 1
+
+
 @in_virtual_time
 async def test_who_is_given_up_is_told_as_who_was_refused() -> None:
     async with fleet() as ours:
