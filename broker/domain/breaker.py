@@ -14,6 +14,7 @@ from typing import Final
 
 from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, Rotated, Unknown
 from broker.domain.backoff import LONGEST_RETRY_AFTER, delay
+from broker.domain.clocks import LONGEST_PAUSE
 from broker.domain.errors import BrokerError, ProviderRejectedClient, ProviderUnavailable
 from broker.domain.evidence import Evidence
 
@@ -53,8 +54,20 @@ class Breaker:
 
 
 def admits(breaker: Breaker | None, now: datetime) -> bool:
-    """Whether a refresh may be presented: all while closed, the next probe while open."""
-    return breaker is None or now >= breaker.probe_at
+    """Whether a refresh may be presented: all while closed, the next probe while open.
+
+    A probe that is farther ahead than any pause lasts is due: see `clocks.is_pausing`.
+    """
+    return breaker is None or not now < breaker.probe_at <= now + LONGEST_PAUSE
+
+
+def is_from_before(claimed_at: datetime, breaker: Breaker, now: datetime) -> bool:
+    """Whether an attempt was claimed before the breaker opened.
+
+    Where it opens only in the future, PostgreSQL's clock was set back since, and nobody knows: it
+    counts as later, or nothing would close the breaker before that time has come again.
+    """
+    return claimed_at < breaker.since <= now
 
 
 def probing(breaker: Breaker, *, now: datetime, span: timedelta) -> Breaker:
@@ -83,7 +96,7 @@ def after_answer(
     now = evidence.at
     if breaker is None:
         return _opened(answer, evidence)
-    if claimed_at < breaker.since:
+    if is_from_before(claimed_at, breaker, now):
         return breaker
     if isinstance(answer, Rotated | Refused):
         return None  # Pleo knows our client and answers

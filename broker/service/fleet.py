@@ -20,6 +20,7 @@ from broker.domain.breaker import (
     admits,
     after_answer,
     error_of_breaker,
+    is_from_before,
     is_worth_weighing,
     probing,
 )
@@ -154,8 +155,10 @@ class Fleet:
 
     def is_overtaken(self, claimed: Claimed) -> bool:
         """Whether the breaker has opened since an attempt was claimed, which is no probe then."""
-        breaker = self.breaker
-        return breaker is not None and claimed.attempt.started_at < breaker.since
+        seen, breaker, started_at = self._seen, self.breaker, claimed.attempt.started_at
+        if seen is None or breaker is None:
+            return False
+        return is_from_before(started_at, breaker, seen.now())
 
     async def give_back(self) -> None:
         """Lets another refresh probe, where the one that was admitted presented nothing.
