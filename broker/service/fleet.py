@@ -53,6 +53,11 @@ class _Seen:
         elapsed = asyncio.get_running_loop().time() - self.asked_at
         return self.snapshot.read_at + timedelta(seconds=elapsed)
 
+    def is_overtaken_by(self, known: _Seen) -> bool:
+        """Whether it was asked for before something newer came; a database may be rewound."""
+        is_older = self.snapshot.version < known.snapshot.version
+        return is_older and self.asked_at <= known.asked_at
+
 
 class Fleet:
     """The fleet, as one replica knows it."""
@@ -276,6 +281,8 @@ class Fleet:
         return seen
 
     def _take(self, seen: _Seen) -> None:
+        if self._seen is not None and seen.is_overtaken_by(self._seen):
+            return
         self._seen = seen
         before, after = self._told, seen.snapshot.state
         self._told = after
