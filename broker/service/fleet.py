@@ -185,20 +185,24 @@ class Fleet:
         believed is held back. How the guard stands is read anew, since a grant that is believed
         dead in the seconds until the next poll has its customer called. Never raises.
         """
-        if not await self._poll_if_possible(claimed):
+        if not await self._weighed(claimed, refused):
             self._unweighed = claimed, refused
-            return
+
+    async def _weighed(self, claimed: Claimed, refused: Refused) -> bool:
+        """Weighs a refusal, and says whether PostgreSQL let it."""
+        if not await self._poll_if_possible(claimed):
+            return False
         if self.is_holding():
-            return
+            return True
         evidence = await self._evidence(claimed, refused)
         if evidence is None or not guards.trips(evidence):
-            return
+            return evidence is not None
 
         def held(state: FleetState, now: datetime) -> FleetState:
             guard = guards.hold(state.guard, now=now, hold_for=self._hold_for)
             return replace(state, guard=guard)
 
-        await self._change_if_possible(held, claimed)
+        return await self._change_if_possible(held, claimed)
 
     async def weigh_what_is_owed(self) -> None:
         """Weighs a refusal that PostgreSQL could not be asked about. Never raises."""
@@ -251,11 +255,13 @@ class Fleet:
 
     async def _change_if_possible(
         self, propose: Callable[[FleetState, datetime], FleetState], claimed: Claimed
-    ) -> None:
+    ) -> bool:
         try:
             await self.change(propose)
         except StoreUnavailable:
             self._report_unread(claimed)
+            return False
+        return True
 
     async def _evidence(self, claimed: Claimed, answer: Answer) -> Evidence | None:
         answered = AnsweredRefresh(
