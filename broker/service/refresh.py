@@ -63,19 +63,25 @@ class Refresher:
             is_probe = await self._fleet.admit(reading.grant.tenant)
             claimed = await self._claims.claim_refresh(reading)
             if isinstance(claimed, Reading):
-                if is_probe:
-                    await self._fleet.give_back()
-                return claimed
+                return await self._unprobed(claimed, is_probe=is_probe)
             if claimed.attempt.phase is AttemptPhase.ARMED:
                 return claimed, await self._present(claimed, overdue)
         # A quarantine keeps no place: it would be in the way of others' grants.
         armed = await self._claims.armed(claimed)
         if isinstance(armed, Reading):
-            return armed
+            # Of a breaker that has opened since it was no probe.
+            is_probe = is_probe and not self._fleet.is_overtaken(claimed)
+            return await self._unprobed(armed, is_probe=is_probe)
         async with self._turnstile.turn():
             if self._fleet.is_overtaken(armed):
                 return await self._let_go(armed)
             return armed, await self._present(armed, overdue)
+
+    async def _unprobed(self, reading: Reading, *, is_probe: bool) -> Reading:
+        """Presents nothing, and so lets another be the probe."""
+        if is_probe:
+            await self._fleet.give_back()
+        return reading
 
     async def _let_go(self, claimed: Claimed) -> Reading:
         """Presents nothing after a quarantine in which the breaker has opened."""
