@@ -171,6 +171,7 @@ def refuse(
             grant,
             state=state,
             reauth=Reauth(cause=cause, since=now, provider_error=provider_error),
+            quarantined_until=None,  # a replica that does not know it may have left an old one
             attempt=None,
             failures=FailureRecord(),
         )
