@@ -116,6 +116,26 @@ async def test_a_weighing_that_broke_off_is_made_good_at_the_next_turn(method: s
 
 
 @in_virtual_time
+async def test_a_shutdown_waits_for_a_refusal_that_is_being_weighed() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        weighing = HoldOne("weigh", 1)
+        ours.world.on_arrival = weighing
+        asked = one.call(refused(one, ["acme"]))
+        await weighing.reached.wait()
+
+        leaving = one.call(one.service.settled(patience=1))
+        await pass_time(5)
+        weighing.let_go()
+        await leaving
+        await asked
+
+        # Else its token is presented again, and the customer who left is called a lost rotation.
+        grant = ours.grant()
+        assert (grant.state, grant.attempt) == (REAUTH, None)
+
+
+@in_virtual_time
 async def test_a_poll_that_was_overtaken_forgets_no_hold() -> None:
     async with fleet() as ours:
         one = desk(ours)
