@@ -97,7 +97,9 @@ class Refresher:
         """Settles outside the turnstile: a pair that PostgreSQL does not take keeps no place."""
         answer = presentation.answer
         if isinstance(answer, Refused):
-            await self._fleet.weigh_refusal(claimed, answer)
+            # A refusal that a shutdown left behind would be presented again, by the next replica.
+            with self._settler.holding():
+                await self._fleet.weigh_refusal(claimed, answer)
         presented = presented_token(claimed.reading.grant)
         ending = self._settler.refresh_ending(claimed, presentation, presented)
         written = await self._settler.settle(claimed, ending)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, assert_never
@@ -180,6 +181,10 @@ class Settler:
             error=error_of(answer),
             tells_stale=isinstance(answer, Rotated),
         )
+
+    def holding(self) -> AbstractContextManager[Hold]:
+        """Holds up shutdown for an answer that is not to be settled yet."""
+        return self._holdings.hold()
 
     async def settle(self, claimed: Claimed, ending: Ending) -> Written:
         """Commits how the attempt ended. A pair in hand is kept until it is committed.
