@@ -203,6 +203,7 @@ class Guarded(Enum):
     """Which refused grants."""
 
     HELD = "held by the guard"
+    CERTAIN = "held by the guard, and nothing was in doubt"
     BELIEVED = "REAUTH_REQUIRED, in no quarantine, the pair still there"
     GIVEN_UP = "REAUTH_REQUIRED, in quarantine"
     DEAD = "REAUTH_REQUIRED, the pair still there, quarantine or the guard's window passed"
@@ -227,7 +228,10 @@ class FleetStore(Protocol):
         """Counts what the history says, and this attempt, once. Safe to cancel and to retry."""
 
     async def tenants(self, which: Guarded, *, limit: int) -> Sequence[str]:
-        """Returns tenants of refused grants, the longest refused first."""
+        """Returns tenants of refused grants: the longest refused first, of those believed the last.
+
+        Where a limit cuts off, what a hold may still be about comes before what is over.
+        """
 
 
 class ConsentStore(Protocol):

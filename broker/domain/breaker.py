@@ -22,6 +22,10 @@ MANY_UNKNOWN: Final = 5
 """Grants without an answer within a minute before it opens: fewer may be one bad connection, and
 each more may cost a customer."""
 
+STORM_SHARE: Final = 5
+"""One in so many of the refreshes sent, as the guard counts: each may cost a customer, and a Pleo
+that answers the others will answer a probe."""
+
 RATE_LIMITED: Final = "http_429"
 """The code of an answer that asks us to wait (RFC 6585 §4)."""
 
@@ -118,8 +122,8 @@ def _opened(answer: Answer, evidence: Evidence) -> Breaker | None:
 
 
 def _is_storm(evidence: Evidence) -> bool:
-    is_most = evidence.unknown_grants * 2 >= evidence.sent
-    return is_most and evidence.unknown_grants >= MANY_UNKNOWN
+    is_large = evidence.unknown_grants * STORM_SHARE >= evidence.sent
+    return is_large and evidence.unknown_grants >= MANY_UNKNOWN
 
 
 def _is_limit(evidence: Evidence) -> bool:

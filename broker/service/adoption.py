@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from broker.domain.decision import Changed, Why
-from broker.domain.errors import KeyUnavailable, RecordUnreadable, SubjectAlreadyConnected
+from broker.domain.errors import (
+    KeyUnavailable,
+    RecordUnreadable,
+    StoreUnavailable,
+    SubjectAlreadyConnected,
+)
 from broker.domain.escrow import Escrow, adopt
 from broker.domain.facts import EscrowAdopted
 from broker.domain.grant import Attempt, AttemptKind, Grant
@@ -70,11 +75,18 @@ class Adoption:
             StoreUnavailable: PostgreSQL is away; what was read is held.
         """
         self._hold(await self._escrows.everything() or ())
+        unforeseen: Exception | None = None
         for escrow in list(self._held.values()):
             try:
                 await self.adopt(escrow)
             except (KeyUnavailable, RecordUnreadable):
                 continue  # held, and no reason to keep the others waiting
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised below, behind the others' turn
+                unforeseen = unforeseen or error
+        if unforeseen is not None:
+            raise unforeseen
 
     async def adopt(self, escrow: Escrow, *, adopter: Attempt | None = None) -> Reading:
         """Stores the pair, or finds that nobody needs it; returns the row as it is then.

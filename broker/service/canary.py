@@ -25,7 +25,7 @@ from broker.service.overseeing import Overseer
 from broker.service.rows import Act, Reading
 
 CANDIDATES: Final = 50
-"""Held grants that are looked at for one that is fit, each time: there are few in doubt."""
+"""Held grants that are looked at for one that is fit, each time: few do not open."""
 
 _ACT: Final = Act(call="guard CANARY", reason="presented again to see whether Pleo still refuses")
 
@@ -77,7 +77,7 @@ class CanaryKeeper:
         await self.overseer.write(canary.tenant, decide, _ACT)
 
     async def _choose(self) -> None:
-        for tenant in await self.store.tenants(Guarded.HELD, limit=CANDIDATES):
+        for tenant in await self.store.tenants(Guarded.CERTAIN, limit=CANDIDATES):
             reading = await self.overseer.rows.read(tenant)
             reauth = reading.grant.reauth
             if reauth is not None and _is_fit(reading.grant):

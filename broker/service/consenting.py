@@ -86,10 +86,17 @@ class Consenting:
             claim = await prepare(reading)
             if not isinstance(claim, Claim):
                 return claim
-            claimed = await self.claims.claim(reading, claim)
+            claimed = await self._claim(reading, claim)
             if isinstance(claimed, Claimed):
                 return claimed
             await self._wait(tenant, give_up_at)
+
+    async def _claim(self, reading: Reading, claim: Claim) -> Claimed | Reading:
+        """Claims an import when it is its turn; a code lives for seconds, and waits for nobody."""
+        if claim.kind is AttemptKind.EXCHANGE:
+            return await self.claims.claim(reading, claim)
+        async with self.turnstile.turn():
+            return await self.claims.claim(reading, claim)
 
     async def _wait(self, tenant: str, give_up_at: float) -> None:
         if asyncio.get_running_loop().time() >= give_up_at:
@@ -97,11 +104,8 @@ class Consenting:
         await self.news.wait(tenant, POLL)
 
     async def present(self, claimed: Claimed, request: TokenRequest) -> Presentation:
-        """Presents once; see `Wire.present`. A code lives for seconds, and waits for nobody."""
-        if claimed.attempt.kind is AttemptKind.EXCHANGE:
-            return await self.wire.present(claimed, request)
-        async with self.turnstile.turn():
-            return await self.wire.present(claimed, request)
+        """Presents once; see `Wire.present`."""
+        return await self.wire.present(claimed, request)
 
     async def whose(
         self, access_token: AccessToken | None, *, until: float = -math.inf

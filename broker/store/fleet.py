@@ -78,7 +78,9 @@ _WEIGH: Final = """
     count(*) FILTER (WHERE is_new AND (http_status IS NOT NULL OR outcome = 'UNKNOWN')) AS sent
     FROM (
         SELECT tenant, outcome, error, http_status,
-        ended_at > (SELECT coalesce(guard_counted_from, '-infinity') FROM fleet) AS in_window,
+        -- A decision that lies ahead was made before the clock was set back.
+        ended_at > (SELECT CASE WHEN guard_counted_from <= statement_timestamp()
+            THEN guard_counted_from ELSE '-infinity' END FROM fleet) AS in_window,
         ended_at > statement_timestamp() - $4::interval AS is_new
         FROM refresh_attempts
         WHERE ended_at > statement_timestamp() - $3::interval
@@ -86,15 +88,24 @@ _WEIGH: Final = """
     ) AS recent
 """
 
+_KEPT: Final = "state = 'REAUTH_REQUIRED' AND pair_generation IS NOT NULL"
+
+_WINDOW: Final = f"interval '{GUARD_WINDOW.total_seconds()} seconds'"
+
+# Each by an index that holds little else: what was given up lies there for days.
 _TENANTS: Final[Mapping[Guarded, str]] = {
-    Guarded.HELD: "state = 'HELD'",
-    Guarded.BELIEVED: "state = 'REAUTH_REQUIRED' AND pair_generation IS NOT NULL "
-    "AND quarantined_until IS NULL",
-    Guarded.GIVEN_UP: "state = 'REAUTH_REQUIRED' AND pair_generation IS NOT NULL "
-    "AND quarantined_until > clock_timestamp()",
-    Guarded.DEAD: "state = 'REAUTH_REQUIRED' AND pair_generation IS NOT NULL "
-    "AND coalesce(quarantined_until, reauth_since + interval "
-    f"'{GUARD_WINDOW.total_seconds()} seconds') <= clock_timestamp()",
+    Guarded.HELD: "SELECT tenant FROM grants WHERE state = 'HELD' ORDER BY reauth_since LIMIT $1",
+    Guarded.CERTAIN: "SELECT tenant FROM grants WHERE state = 'HELD' AND doubt = 0 "
+    "AND reauth_cause = 'EXPIRED_OR_REVOKED' AND pair_generation IS NOT NULL "
+    "ORDER BY reauth_since LIMIT $1",
+    Guarded.BELIEVED: f"SELECT tenant FROM grants WHERE {_KEPT} AND quarantined_until IS NULL "
+    "ORDER BY reauth_since DESC LIMIT $1",
+    Guarded.GIVEN_UP: f"SELECT tenant FROM grants WHERE {_KEPT} "
+    "AND quarantined_until > statement_timestamp() ORDER BY quarantined_until LIMIT $1",
+    Guarded.DEAD: f"(SELECT tenant FROM grants WHERE {_KEPT} AND quarantined_until IS NULL "
+    f"AND reauth_since <= statement_timestamp() - {_WINDOW} ORDER BY reauth_since LIMIT $1) "
+    f"UNION ALL (SELECT tenant FROM grants WHERE {_KEPT} "
+    "AND quarantined_until <= statement_timestamp() ORDER BY quarantined_until LIMIT $1) LIMIT $1",
 }
 
 
@@ -140,10 +151,7 @@ class PostgresFleet:
 
     async def tenants(self, which: Guarded, *, limit: int) -> Sequence[str]:
         """Upholds the port."""
-        rows = await self._pool.fetch(
-            f"SELECT tenant FROM grants WHERE {_TENANTS[which]} ORDER BY reauth_since LIMIT $1",
-            limit,
-        )
+        rows = await self._pool.fetch(_TENANTS[which], limit)
         return [row["tenant"] for row in rows]
 
 

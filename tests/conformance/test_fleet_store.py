@@ -13,7 +13,7 @@ import pytest
 from broker.domain.breaker import Breaker, BreakerCause
 from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW, Evidence
 from broker.domain.fleet import FleetState
-from broker.domain.grant import AttemptKind, GrantState, Reauth, ReauthCause
+from broker.domain.grant import AttemptKind, Doubt, GrantState, Reauth, ReauthCause
 from broker.domain.guard import Canary, Guard, GuardState
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.ports import AnsweredRefresh, Change, FleetStore, GrantStore, Guarded
@@ -281,6 +281,18 @@ async def test_what_was_decided_on_counts_for_the_guard_no_more(
     assert weighed == evidence(refused=2, answers=2, sent=4)
 
 
+async def test_a_decision_from_before_the_clock_was_set_back_hides_nothing(
+    store: FleetStore, history: History
+) -> None:
+    await history.add("before", REFUSED, age=A_MOMENT)
+    guard = Guard(counted_from=history.now + timedelta(hours=1))
+    assert await store.apply(await store.read(), FleetState(guard=guard)) is not None
+
+    weighed = await counts(store, answered(REFUSED))
+
+    assert weighed == evidence(refused=2, answers=2, sent=2)
+
+
 async def test_evidence_is_of_postgresqls_time(store: FleetStore) -> None:
     before = await store.read()
     weighed = await store.weigh(answered(REFUSED))
@@ -316,6 +328,17 @@ async def refusals(world: StoreWorld, store: FleetStore) -> Refusals:
     held, reauth = GrantState.HELD, GrantState.REAUTH_REQUIRED
     await made.add("held", held)
     await made.add("held-long", held, refused=timedelta(days=1))
+    doubted = some_reauth()
+    await put(
+        made.grants,
+        some_grant(
+            tenant="held-in-doubt",
+            subject=None,
+            state=held,
+            reauth=replace(doubted, since=made.now - timedelta(days=2)),
+            doubt=Doubt.DISCLAIMED,
+        ),
+    )
     await made.add("believed", reauth)
     await made.add("believed-before", reauth, refused=GUARD_WINDOW - A_MOMENT)
     await made.add("believed-long", reauth, refused=GUARD_WINDOW)
@@ -330,16 +353,17 @@ async def refusals(world: StoreWorld, store: FleetStore) -> Refusals:
 
 
 WHICH = [
-    (Guarded.HELD, ["held-long", "held"]),
-    (Guarded.BELIEVED, ["believed-long", "believed-before", "believed"]),
+    (Guarded.HELD, ["held-in-doubt", "held-long", "held"]),
+    (Guarded.CERTAIN, ["held-long", "held"]),
+    (Guarded.BELIEVED, ["believed", "believed-before", "believed-long"]),
     (Guarded.GIVEN_UP, ["kept"]),
-    (Guarded.DEAD, ["kept-long", "believed-long"]),
+    (Guarded.DEAD, ["believed-long", "kept-long"]),
 ]
 
 
 @pytest.mark.usefixtures("refusals")
 @pytest.mark.parametrize(("which", "tenants"), WHICH)
-async def test_refused_grants_come_the_longest_refused_first(
+async def test_refused_grants_come_in_the_order_of_their_need(
     store: FleetStore, which: Guarded, tenants: list[str]
 ) -> None:
     assert list(await store.tenants(which, limit=100)) == tenants

@@ -9,7 +9,7 @@ from typing import Final
 from broker.domain.breaker import RATE_LIMITED
 from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW, Evidence
 from broker.domain.fleet import FleetState
-from broker.domain.grant import AttemptKind, Grant, GrantState
+from broker.domain.grant import AttemptKind, Doubt, Grant, GrantState, ReauthCause
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.ports import AnsweredRefresh, FleetSnapshot, Guarded
 from broker.store.fleet import ALIVE_FOR
@@ -19,6 +19,13 @@ _DEFINITE: Final = frozenset({AttemptOutcome.REFUSED, AttemptOutcome.ROTATED, At
 
 _PICKS: Final[Mapping[Guarded, Callable[[Grant, datetime], bool]]] = {
     Guarded.HELD: lambda grant, _: grant.state is GrantState.HELD,
+    Guarded.CERTAIN: lambda grant, _: (
+        grant.state is GrantState.HELD
+        and grant.doubt is Doubt.NONE
+        and grant.pair is not None
+        and grant.reauth is not None
+        and grant.reauth.cause is ReauthCause.EXPIRED_OR_REVOKED
+    ),
     Guarded.BELIEVED: lambda grant, _: _is_kept(grant) and grant.quarantined_until is None,
     Guarded.GIVEN_UP: lambda grant, now: (
         _is_kept(grant) and grant.quarantined_until is not None and grant.quarantined_until > now
@@ -72,7 +79,7 @@ class FakeFleetStore:
         now = self._world.now()
         picked = [row.grant for row in self._world.rows.values() if _PICKS[which](row.grant, now)]
         await self._world.depart("tenants")
-        return [grant.tenant for grant in sorted(picked, key=_refused_at)][:limit]
+        return [grant.tenant for grant in sorted(picked, key=_ORDERS[which])][:limit]
 
     def _snapshot(self) -> FleetSnapshot:
         world = self._world
@@ -95,7 +102,7 @@ class FakeFleetStore:
             line
             for line in others
             if line.ended_at > now - GUARD_WINDOW
-            and (counted_from is None or line.ended_at > counted_from)
+            and (counted_from is None or counted_from > now or line.ended_at > counted_from)
         ]
         new = [line for line in others if line.ended_at > now - BREAKER_WINDOW]
         outcome = answered.outcome
@@ -128,6 +135,19 @@ def _is_kept(grant: Grant) -> bool:
     return grant.state is GrantState.REAUTH_REQUIRED and grant.pair is not None
 
 
-def _refused_at(grant: Grant) -> datetime:
+def _refused_at(grant: Grant) -> float:
     assert grant.reauth is not None
-    return grant.reauth.since
+    return grant.reauth.since.timestamp()
+
+
+def _kept_until(grant: Grant) -> float:
+    return grant.quarantined_until.timestamp() if grant.quarantined_until else 0.0
+
+
+_ORDERS: Final[Mapping[Guarded, Callable[[Grant], float | tuple[float, float]]]] = {
+    Guarded.HELD: _refused_at,
+    Guarded.CERTAIN: _refused_at,
+    Guarded.BELIEVED: lambda grant: -_refused_at(grant),
+    Guarded.GIVEN_UP: _kept_until,
+    Guarded.DEAD: lambda grant: (_kept_until(grant), _refused_at(grant)),
+}

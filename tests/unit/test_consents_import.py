@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace as replaced
 from datetime import timedelta
 
@@ -667,3 +668,19 @@ async def test_without_postgresql_nothing_is_presented() -> None:
             await one.bring(made.refresh_token)
 
         assert ours.counts().presentations == 0
+
+
+@in_virtual_time
+async def test_an_import_claims_when_it_is_its_turn() -> None:
+    async with fleet() as ours:
+        made = ours.pleo.connect()
+        one = desk(ours)
+        async with AsyncExitStack() as places:
+            for _ in range(50):
+                await places.enter_async_context(one.service.turnstile.turn())
+            call = one.call(one.bring(made.refresh_token))
+            await pass_time(16)
+            assert "acme" not in ours.world.rows
+
+        assert isinstance(await call, Grant)
+        assert is_held_by_pleo(ours, made) is False

@@ -20,6 +20,7 @@ from broker.domain.history import AttemptOutcome
 from broker.sandbox.faults import Hold
 from broker.service.claim import blind_tries
 from broker.service.messages import ServedToken
+from support.fake_escrows import FakeEscrows
 from support.fake_world import Call
 from support.grants import THE_NOW, some_attempt, some_grant, some_issue
 from support.service import Fleet, Replica, fleet
@@ -253,6 +254,25 @@ async def test_an_escrow_that_cannot_be_sealed_here_keeps_none_of_the_others_wai
 
         assert (ours.grant("acme").generation, ours.grant("other").generation) == (7, 8)
         assert len(one.adoption) == 1
+
+
+@in_virtual_time
+async def test_a_defect_at_one_escrow_keeps_no_other_waiting() -> None:
+    async with fleet() as ours:
+        one, two = ours.replica(), ours.replica("two")
+        odd = Escrow(tenant="odd", attempt=some_attempt(), issued=some_issue())
+        await FakeEscrows(ours.redis).put(odd)
+        await left_in_escrow(ours, one)
+
+        async def break_on_odd(call: Call) -> None:
+            if call.tenant == "odd":
+                raise ZeroDivisionError
+
+        ours.world.on_arrival = break_on_odd
+        with pytest.raises(ZeroDivisionError):
+            await two.adoption.sweep()
+
+        assert is_pleos_newest(ours)
 
 
 @in_virtual_time

@@ -1,11 +1,12 @@
 -- minimum reader: 1
 
--- The next lines lock `grants` for a moment only: no row is rewritten, and the indexes are empty
--- but for refused grants.
+-- No row is rewritten, and the indexes are empty but for refused grants; yet whoever needs `grants`
+-- waits while each of them looks through the table once.
 ALTER TABLE grants ADD COLUMN quarantined_until timestamptz;
 CREATE INDEX grants_held ON grants (reauth_since) WHERE state = 'HELD';
 CREATE INDEX grants_refused ON grants (reauth_since)
-    WHERE state = 'REAUTH_REQUIRED' AND pair_generation IS NOT NULL;
+    WHERE state = 'REAUTH_REQUIRED' AND pair_generation IS NOT NULL AND quarantined_until IS NULL;
+CREATE INDEX grants_given_up ON grants (quarantined_until) WHERE quarantined_until IS NOT NULL;
 COMMENT ON COLUMN grants.quarantined_until IS 'Given up by the fleet guard: its sealed pair can be
 taken back until then';
 
