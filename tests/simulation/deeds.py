@@ -113,7 +113,8 @@ class Deeds:
         keeping = self._cast.keeping
         process.is_dead = True
         for refresh_token in process.hands.values():
-            is_safe = keeping.keepers(refresh_token) or not keeping.is_alive(refresh_token)
+            keepers = keeping.keepers(refresh_token, is_protected=True)
+            is_safe = keepers or not keeping.is_alive(refresh_token)
             if not is_safe and not process.was_impaired:
                 what = f"{process.name} leaves with {keeping.name(refresh_token)}"
                 self._cast.story.break_law(NOTHING_LOST, what)

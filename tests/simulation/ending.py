@@ -117,6 +117,8 @@ class Ending:
     def _judge_unstored(self, refresh_token: str) -> None:
         """Judges a pair that lives and was never stored: something newer must have won."""
         keeping, shown = self.cast.keeping, self.cast.laws.brought_by[refresh_token]
+        if shown.refresh_token is None and shown.is_settled:
+            return  # a consent that may not be stored: of another company, or of nobody knows which
         was_safe = refresh_token in keeping.escrowed or not keeping.may_be_lost(refresh_token)
         if refresh_token in keeping.stored or not was_safe or not keeping.is_alive(refresh_token):
             return

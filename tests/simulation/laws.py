@@ -69,6 +69,9 @@ class Laws:
         self.brought_by: dict[str, Shown] = {}
         """By refresh token: whose answer it came with."""
 
+        self._given: set[str] = set()
+        """Refresh tokens that were in PostgreSQL from the start."""
+
         self._story = story
         self._shown: list[Shown] = []
 
@@ -77,6 +80,7 @@ class Laws:
         self.states[row.tenant] = [(asyncio.get_running_loop().time(), row)]
         if (refresh_token := refresh_token_of(row)) is not None:
             self.keeping.stored.add(refresh_token)
+            self._given.add(refresh_token)
 
     def presenting(self, process: Process, request: TokenRequest, window: WireWindow) -> Shown:
         """Takes note of who is about to present what."""
@@ -116,6 +120,9 @@ class Laws:
             self._story.break_law(NOTHING_LOST, "presented again after a settled answer")
         located = self.keeping.find(refresh_token)
         for newer in self.keeping.newer(located) if located else ():
+            if self._is_brought(refresh_token, newer) or self._is_declined(newer):
+                self.doubtful.add(shown.tenant)
+                continue
             is_protected = self._is_protected(newer)
             keepers = self.keeping.keepers(newer, is_protected=is_protected)
             if keepers:
@@ -126,6 +133,23 @@ class Laws:
                 self._story.break_law(NOTHING_LOST, what)
             self.doubtful.add(shown.tenant)
 
+    def _is_brought(self, refresh_token: str, newer: str) -> bool:
+        """Whether a token was handed over for an import although a consent has replaced it."""
+        brought_by = self.brought_by.get(newer)
+        is_of_consent = brought_by is None or brought_by.refresh_token is None
+        is_handed_over = refresh_token not in self.brought_by and refresh_token not in self._given
+        return is_of_consent and is_handed_over
+
+    def _is_declined(self, refresh_token: str) -> bool:
+        """Whether a consent came with it that may not be stored: nobody could tell of whom."""
+        brought_by = self.brought_by.get(refresh_token)
+        return (
+            brought_by is not None
+            and brought_by.refresh_token is None
+            and brought_by.is_settled
+            and refresh_token not in self.keeping.stored
+        )
+
     def _is_protected(self, refresh_token: str) -> bool:
         """Whether the quarantine of the attempt that brought a pair cannot be over."""
         brought_by = self.brought_by.get(refresh_token)
@@ -134,12 +158,13 @@ class Laws:
 
     def _judge_promise(self, shown: Shown, refresh_token: str) -> None:
         row = self.keeping.world.rows.get(shown.tenant)
-        if row is None or row.grant.renew_at is None or shown.process.was_troubled_lately():
+        if row is None or row.grant.renew_at is None or shown.process.was_paused_lately():
             return
         is_known_dead = row.grant.rejection.generation >= row.grant.generation
         if refresh_token_of(row.grant) != refresh_token or is_known_dead:
             return
-        if virtual_now() < row.grant.renew_at - REUSE_MARGIN:
+        # A slow read tells a time that may be some seconds ahead (`Reading.latest_now`).
+        if virtual_now() < row.grant.renew_at - 2 * REUSE_MARGIN:
             self._story.break_law(PROMISE, f"generation {row.grant.generation} is still fresh")
 
     def given_up(self, shown: Shown) -> None:
@@ -215,7 +240,9 @@ class Laws:
         new, old = self.keeping.find(mine), self.keeping.find(theirs or "")
         if new is None or old is None:
             return
-        if new.grant is old.grant and new.generation < old.generation:
+        brought_by = self.brought_by.get(mine)
+        is_import = is_consent and (brought_by is None or brought_by.refresh_token is not None)
+        if new.grant is old.grant and new.generation < old.generation and not is_import:
             self._story.break_law(NEWEST_WINS, "an older pair overwrites a newer one")
         if new.grant is not old.grant and not is_consent:
             self._story.break_law(NEWEST_WINS, "a refresh overwrites another consent's pair")
@@ -233,7 +260,11 @@ class Laws:
             self._story.break_law(PLEOS_WORD, what)
         is_superseded = located.generation != located.grant.generation
         cause = after.reauth.cause if after.reauth else None
-        if is_superseded and cause is not ReauthCause.ROTATION_LOST:
+        is_unforeseen = any(
+            self._is_declined(each) or self._is_brought(presented, each)
+            for each in self.keeping.newer(located)
+        )
+        if is_superseded and not is_unforeseen and cause is not ReauthCause.ROTATION_LOST:
             self._story.break_law(PLEOS_WORD, f"{cause} although the presented pair was rotated")
 
     def _pairs_of(self, tenant: str, presented: str) -> list[str]:

@@ -97,8 +97,7 @@ def doubt_is_forgotten() -> AbstractContextManager[None]:
     def none(_grant: Grant, _claimer: Claimer) -> Doubt:
         return Doubt.NONE
 
-    places = ((refresh_writes, "doubt_of_claim", none), (consent_writes, "doubt_of_claim", none))
-    return replaced(*places)
+    return replaced(*((each, "doubt_of_claim", none) for each in (refresh_writes, consent_writes)))
 
 
 def _blind(grant: Grant, mine: Attempt, issued: Issue, *, now: datetime) -> Decision:
@@ -140,29 +139,23 @@ def lost_acknowledgement_is_a_failure() -> AbstractContextManager[None]:
     return replaced((endings, "store_rotated", again))
 
 
-def _is_refusable(grant: Grant) -> bool:
-    return next_state(Write.REFUSE, grant) is not None
+def _refuses_if(may: Callable[[Grant, Attempt], bool]) -> AbstractContextManager[None]:
+    def may_refuse(grant: Grant, mine: Attempt) -> bool:
+        return next_state(Write.REFUSE, grant) is not None and may(grant, mine)
+
+    return replaced((refresh_writes, "_may_refuse", may_refuse))
 
 
 def refusal_is_fenced_by_generation_alone() -> AbstractContextManager[None]:
-    def may(grant: Grant, mine: Attempt) -> bool:
-        return _is_refusable(grant) and grant.generation == mine.base_generation
-
-    return replaced((refresh_writes, "_may_refuse", may))
+    return _refuses_if(lambda grant, mine: grant.generation == mine.base_generation)
 
 
 def refusal_is_fenced_by_attempt_alone() -> AbstractContextManager[None]:
-    def may(grant: Grant, mine: Attempt) -> bool:
-        return _is_refusable(grant) and grant.owns(mine.number)
-
-    return replaced((refresh_writes, "_may_refuse", may))
+    return _refuses_if(lambda grant, mine: grant.owns(mine.number))
 
 
 def refusal_is_not_fenced() -> AbstractContextManager[None]:
-    def may(grant: Grant, _mine: Attempt) -> bool:
-        return _is_refusable(grant)
-
-    return replaced((refresh_writes, "_may_refuse", may))
+    return _refuses_if(lambda _grant, _mine: True)
 
 
 def unknown_clears_the_attempt() -> AbstractContextManager[None]:
@@ -274,34 +267,34 @@ def a_callers_end_is_the_refreshs_end() -> AbstractContextManager[None]:
     return replaced((Flights, "_start", tied), (obtain, "wait_for", wait))
 
 
-BASIC: Final[dict[Mutant, int]] = {
-    doubt_is_forgotten: 30,
-    unknown_sets_reauth_required: 40,
-    pair_is_dropped_when_postgresql_refuses: 30,
-    lost_acknowledgement_is_a_commit: 30,
+BASIC: Final[dict[Mutant, range]] = {
+    lost_acknowledgement_is_a_failure: range(20),
+    pair_is_dropped_when_postgresql_refuses: range(20),
+    doubt_is_forgotten: range(20),
+    lost_acknowledgement_is_a_commit: range(20),
+    unknown_sets_reauth_required: range(20),
+    unknown_clears_the_attempt: range(20, 40),
+    claim_ignores_a_live_attempt: range(20, 40),
+    a_callers_end_is_the_refreshs_end: range(20, 40),
+    exchange_waits_for_nobody: range(40, 60),
+    there_is_no_quarantine: range(60, 80),
+    success_needs_its_own_live_attempt: range(60, 80),
+    escrow_is_adopted_without_a_fence: range(60, 80),
+    escrows_are_never_looked_for: range(100, 120),
+    escrow_is_taken_out_before_the_commit: range(100, 120),
+    pair_is_stored_without_a_fence: range(190, 210),
 }
-"""Those that are found soon, and within how many seeds."""
+"""Each with seeds in which it is found: the first such, and those around it."""
 
-RARE: Final[dict[Mutant, int]] = {
-    claim_ignores_a_live_attempt: 60,
-    exchange_waits_for_nobody: 90,
-    unknown_clears_the_attempt: 60,
-    a_callers_end_is_the_refreshs_end: 60,
-    there_is_no_quarantine: 150,
-    escrows_are_never_looked_for: 200,
-    success_needs_its_own_live_attempt: 150,
-    lost_acknowledgement_is_a_failure: 150,
-    escrow_is_adopted_without_a_fence: 150,
-    escrow_is_taken_out_before_the_commit: 200,
-    claim_is_not_fenced_by_generation: 5000,
-    own_time_is_not_checked: 5000,
-    redis_unreachable_is_no_escrow: 5000,
-    pair_is_stored_without_a_fence: 5000,
-    refusal_is_fenced_by_generation_alone: 5000,
-    refusal_is_fenced_by_attempt_alone: 5000,
-    refusal_is_not_fenced: 5000,
-    there_is_one_escrow_for_each_tenant: 5000,
-    revocation_takes_no_number: 5000,
-}
-"""Those that need more of a coincidence, and how far they are looked for. 5000 is no promise: they
-were not found in the first 150 seeds, and nobody has measured where they are."""
+RARE: Final[tuple[Mutant, ...]] = (
+    revocation_takes_no_number,
+    own_time_is_not_checked,
+    redis_unreachable_is_no_escrow,
+    claim_is_not_fenced_by_generation,
+    refusal_is_fenced_by_generation_alone,
+    refusal_is_fenced_by_attempt_alone,
+    refusal_is_not_fenced,
+    there_is_one_escrow_for_each_tenant,
+)
+"""Those that take more of a coincidence: looked for by `make simulate MUTANTS=1`, from seed 0 on.
+The last five have not been found in 1500 seeds; the tables of unit tests hold those rules."""

@@ -148,11 +148,6 @@ class Process:
         """Whether it may be late through no fault of the code."""
         return self.is_paused or asyncio.get_running_loop().time() < self._impaired_at + RECENTLY
 
-    def was_troubled_lately(self) -> bool:
-        """Whether something may have kept it from knowing the time, or the news."""
-        now = asyncio.get_running_loop().time()
-        return self.was_paused_lately() or now < self.troubled_at + RECENTLY
-
     def was_cut_lately(self) -> bool:
         """Whether it could not store, through no fault of the code."""
         return asyncio.get_running_loop().time() < self._cut_at + RECENTLY

@@ -11,9 +11,9 @@ from simulation.schedule import first_broken
 @pytest.mark.parametrize(
     ("mutant", "seeds"), BASIC.items(), ids=[mutant.__name__ for mutant in BASIC]
 )
-def test_a_broken_rule_breaks_a_law_soon(mutant: Mutant, seeds: int) -> None:
+def test_a_broken_rule_breaks_a_law_soon(mutant: Mutant, seeds: range) -> None:
     with mutant():
-        outcome = first_broken(range(seeds))
+        outcome = first_broken(seeds)
 
     assert outcome is not None
 
