@@ -268,7 +268,7 @@ def a_callers_end_is_the_refreshs_end() -> AbstractContextManager[None]:
 
 
 BASIC: Final[dict[Mutant, range]] = {
-    lost_acknowledgement_is_a_failure: range(20),
+    lost_acknowledgement_is_a_failure: range(60, 80),
     pair_is_dropped_when_postgresql_refuses: range(20),
     doubt_is_forgotten: range(20),
     lost_acknowledgement_is_a_commit: range(20),
