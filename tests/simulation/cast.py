@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from broker.domain.decision import Why
 from broker.domain.facts import (
@@ -23,6 +23,7 @@ from broker.domain.facts import (
 )
 from broker.domain.history import AttemptOutcome
 from broker.service.build import Options, Ports, build_service
+from simulation.commits import Commits
 from simulation.keeping import Keeping
 from simulation.laws import Laws
 from simulation.plan import Plan, dice
@@ -43,7 +44,7 @@ from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
 from support.fake_store import FakeConsentStore, FakeGrantStore
-from support.service import Fleet
+from support.service import Fleet, virtual_now
 
 _DEFINITE = frozenset({AttemptOutcome.ROTATED, AttemptOutcome.REFUSED})
 
@@ -103,11 +104,23 @@ class Told:
             self.story.break_law(DEFECT, f"{self.process.name}: {fact.error!r}")
 
 
+@dataclass(slots=True, kw_only=True)
+class Clock:
+    """PostgreSQL's clock: goes with the loop's, and can be turned."""
+
+    offset: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        """Returns the time of day."""
+        return virtual_now() + self.offset
+
+
 class Cast:
     """Starts, pauses and ends processes."""
 
-    def __init__(self, seed: int, plan: Plan, fleet: Fleet) -> None:
-        """`fleet`: the world; its replicas are made here."""
+    def __init__(self, seed: int, plan: Plan, fleet: Fleet, *, clock: Clock) -> None:
+        """`fleet`: the world; its replicas are made here. `clock`: PostgreSQL's."""
+        self.clock = clock
         self.seed = seed
         self.plan = plan
         self.fleet = fleet
@@ -118,6 +131,8 @@ class Cast:
             world=fleet.world, redis=fleet.redis, pleo=fleet.pleo, processes=self.processes
         )
         self.laws = Laws(self.story, self.keeping)
+        self.commits = Commits(self.laws)
+        fleet.pleo.on_acting = self.laws.reached
         self.serving = Serving(self.story, self.laws)
         self.are_faults_over = False
 
@@ -156,12 +171,20 @@ class Cast:
         world, redis, pleo = self.fleet.world, self.fleet.redis, self.fleet.pleo
         grants = FakeGrantStore(world)
         return Ports(
-            store=WayToGrants(process=process, inner=grants, world=world, laws=self.laws),
+            store=WayToGrants(
+                process=process,
+                inner=grants,
+                world=world,
+                commits=self.commits,
+                elsewhere=self.fleet.tasks,
+            ),
             fleet=FakeFleetStore(world),
             consents=WayToConsents(process=process, inner=FakeConsentStore(world)),
             leases=WayToLeases(process=process, inner=FakeLeases(redis)),
             announcements=WayToAnnouncements(process=process, inner=FakeAnnouncements(redis)),
-            escrows=WayToEscrows(process=process, inner=FakeEscrows(redis), laws=self.laws),
+            escrows=WayToEscrows(
+                process=process, inner=FakeEscrows(redis), world=world, laws=self.laws
+            ),
             provider=WayToPleo(process=process, inner=pleo, laws=self.laws),
             chance=LongChance(process.name),
             observer=Told(process=process, story=self.story, laws=self.laws),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from datetime import timedelta
+from typing import Final, Literal
 
 from broker.ports import GrantMoved
 from broker.sandbox.faults import (
@@ -24,7 +25,7 @@ from simulation.laws import NOTHING_LOST
 from simulation.plan import Act
 from simulation.process import Gone, Process, Trap
 
-# None is processed later than the attempt's deadline: the residue that no client can close.
+# None is processed later than the attempt's deadline: that is `late send`.
 _FAULTS: Final[tuple[Step, ...]] = (
     Drop(when="before"),
     Drop(when="after"),
@@ -47,6 +48,13 @@ _FAULTS: Final[tuple[Step, ...]] = (
     Alter(omit=("expires_in",)),
     Alter(omit=("access_token",)),
 )
+
+
+LONGEST_DELAY: Final = 17.0
+"""Seconds for a request that was sent at the last moment and is answered in time."""
+
+LATE_BY: Final = 22.0
+"""Seconds for one that was sent early and is acted upon after its deadline."""
 
 
 class Deeds:
@@ -86,12 +94,36 @@ class Deeds:
             case "stop" if process:
                 stopping = self._stop(process, act.seconds)
                 self._cast.fleet.tasks.create_task(stopping, name="an operator")
-            case "pleo":
-                fault = _FAULTS[int(act.choice * len(_FAULTS))]
+            case "pleo" | "slow pleo" | "late send":
+                fault = _fault(act)
                 self._tell(f"Pleo meets the next request with {type(fault).__name__} {fault.when}")
                 self._cast.fleet.pleo.sandbox.faults.add(fault, times=1 + int(act.choice * 40) % 2)
+            case "twice":
+                self._double()
+            case "clock":
+                self._turn_clock(act)
+            case "keys":
+                self._lose_key(act)
             case _:
                 self._spoil(act.what, act.slot, act.seconds)
+
+    def _double(self) -> None:
+        """Lets the network deliver the next token request twice."""
+        if self._cast.plan.mode != "lenient":
+            for tenant in self._cast.plan.tenants:
+                self._cast.laws.haunt(tenant, "what comes twice ends the grant, or is lost")
+        self._cast.fleet.pleo.doubled += 1
+
+    def _turn_clock(self, act: Act) -> None:
+        """Lets PostgreSQL's clock jump, as where another machine takes over."""
+        self._cast.laws.clock_jumps()
+        self._cast.clock.offset += timedelta(seconds=act.seconds * (1 if act.choice < 0.5 else -1))
+
+    def _lose_key(self, act: Act) -> None:
+        """Lets a tenant's pair be sealed under a key that the replicas do not have yet."""
+        unreadable = self._cast.fleet.world.unreadable
+        unreadable[act.tenant] = True
+        self._later(act.seconds, lambda: unreadable.pop(act.tenant, None))
 
     def kill(self, process: Process, seconds: float) -> None:
         """Ends a process at once; another comes later."""
@@ -122,7 +154,8 @@ class Deeds:
 
     def _spoil(self, what: str, slot: str, seconds: float) -> None:
         """Makes the weather worse, for a time or until the end."""
-        weather, redis, pleo = self._cast.weather, self._cast.fleet.redis, self._cast.fleet.pleo
+        weather, fleet = self._cast.weather, self._cast.fleet
+        redis, pleo, world = fleet.redis, fleet.pleo, fleet.world
         lasting: dict[str, tuple[object, str, object, object]] = {
             "postgres": (weather, "postgres_is_down", True, False),
             "read only": (weather, "postgres_is_read_only", True, False),
@@ -131,7 +164,9 @@ class Deeds:
             "unreachable": (pleo, "unreachable", "connect_refused", None),
             "flaky": (weather, "refused", 0.2, 0.0),
             "unheard": (weather, "unacknowledged", 0.2, 0.0),
+            "late commits": (weather, "committed_late", 0.2, 0.0),
             "slow": (weather, "slow", 0.1, 0.0),
+            "seals": (world, "seals", False, True),
             "flaky redis": (weather, "redis_trouble", 0.3, 0.0),
             "news": (redis, "deliveries", _odd_deliveries(), _at_once),
         }
@@ -164,7 +199,9 @@ class Deeds:
         redis, pleo = cast.fleet.redis, cast.fleet.pleo
         redis.is_reachable = redis.is_answering = True
         redis.deliveries = _at_once
-        pleo.unreachable = None
+        pleo.unreachable, pleo.doubled = None, 0
+        cast.fleet.world.seals = True
+        cast.fleet.world.unreadable.clear()
         pleo.sandbox.faults.clear()
         pleo.sandbox.release()
         for process in cast.processes:
@@ -173,11 +210,22 @@ class Deeds:
             self.start(slot)
         self._tell("all is well again")
 
-    def _later(self, seconds: float, undo: Callable[[], None]) -> None:
+    def _later(self, seconds: float, undo: Callable[[], object]) -> None:
         asyncio.get_running_loop().call_later(seconds, undo)
 
     def _tell(self, what: str) -> None:
         self._cast.story.tell("-", what)
+
+
+def _fault(act: Act) -> Step:
+    match act.what:
+        case "slow pleo":
+            when: Literal["before", "after"] = "before" if act.choice < 0.5 else "after"
+            return Delay(seconds=min(act.seconds, LONGEST_DELAY), when=when)
+        case "late send":
+            return Delay(seconds=LATE_BY + act.seconds / 2)
+        case _:
+            return _FAULTS[int(act.choice * len(_FAULTS))]
 
 
 def _at_once(_: GrantMoved) -> Sequence[float]:

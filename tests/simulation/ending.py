@@ -36,12 +36,17 @@ class Ending:
     async def judge(self) -> None:
         """Judges twice: what is served from memory now has to be refreshed once more."""
         await self._well()
-        await asyncio.sleep(self.cast.plan.lifetime)
+        await asyncio.sleep(self._until_due())
         await self._well()
         for tenant in self.cast.plan.tenants:
             self._judge_lost(tenant)
         for refresh_token in self.cast.laws.brought_by:
             self._judge_unstored(refresh_token)
+
+    def _until_due(self) -> float:
+        rows = (row.grant.renew_at for row in self.cast.fleet.world.rows.values())
+        left = [(at - self.cast.clock.now()).total_seconds() for at in rows if at is not None]
+        return max([0.0, *left])
 
     async def _well(self) -> None:
         give_up_at = asyncio.get_running_loop().time() + PATIENCE_SECONDS
@@ -117,6 +122,8 @@ class Ending:
     def _judge_unstored(self, refresh_token: str) -> None:
         """Judges a pair that lives and was never stored: something newer must have won."""
         keeping, shown = self.cast.keeping, self.cast.laws.brought_by[refresh_token]
+        if shown.tenant in self.cast.laws.haunted:
+            return
         if shown.refresh_token is None and shown.is_settled:
             return  # a consent that may not be stored: of another company, or of nobody knows which
         was_safe = refresh_token in keeping.escrowed or not keeping.may_be_lost(refresh_token)

@@ -1,41 +1,21 @@
-"""What happens in a schedule, drawn from its seed before it begins.
-
-Each seed draws first which kinds of things happen at all: a fault is found sooner where it is not
-one of twenty.
-"""
+"""What happens in a schedule: acts at their times, and traps that wait for a replica."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from broker.sandbox.settings import ReuseMode, SecondConsent
 from simulation.process import Deed, Trap
 
-MAIN_SECONDS: Final = 150.0
-"""Two or three rotations, and time for what is lost to be given up."""
-
 What = Literal[
     "get", "rejected", "consent", "revoke", "import", "disconnect",
     "kill", "pause", "stop", "cut", "cut redis", "postgres", "read only", "flaky", "unheard",
-    "slow", "redis", "mute redis", "flaky redis", "flush", "news", "pleo", "unreachable",
+    "late commits", "seals", "keys", "clock", "slow", "redis", "mute redis", "flaky redis",
+    "flush", "news", "pleo", "slow pleo", "unreachable", "late send", "twice",
 ]  # fmt: skip
-
-_CALLS: Final[tuple[What, ...]] = ("consent", "revoke", "import", "disconnect", "rejected")
-_PROCESSES: Final[tuple[What, ...]] = ("kill", "pause", "stop", "cut", "cut redis")
-_STORES: Final[tuple[What, ...]] = (
-    "postgres", "read only", "flaky", "unheard", "slow", "redis", "mute redis", "flaky redis",
-    "flush", "news",
-)  # fmt: skip
-_PLEO: Final[tuple[What, ...]] = ("pleo", "unreachable")
-
-_POINTS: Final = (
-    "apply<", "apply>", "present<", "sent", "present>", "put<", "put>", "find>", "read>", "drop<",
-    "introspect>", "changes>", "announce<", "sweep<",
-)  # fmt: skip
-_LIKELY_POINTS: Final = ("sent", "present>", "apply<", "apply>", "put>", "present<")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +37,16 @@ class Act:
 class Plan:
     """A schedule."""
 
+    profile: str
+    """Which kind of weather it was drawn from."""
+
     mode: ReuseMode
     second_consent: SecondConsent
     lifetime: float
     """Of an access token, in seconds."""
+
+    seconds: float
+    """Until all is made well again."""
 
     slots: tuple[str, ...]
     tenants: tuple[str, ...]
@@ -76,52 +62,27 @@ def dice(seed: int, name: str) -> random.Random:
     return random.Random(f"{seed}/{name}")  # noqa: S311
 
 
-def draw(seed: int) -> Plan:
-    """Draws the schedule of a seed."""
-    chance = dice(seed, "plan")
-    slots = ("a", "b", "c")[: chance.choice((2, 2, 3))]
-    tenants = ("acme", "blue")[: chance.choice((1, 1, 1, 2))]
-    kinds = [
-        *_some(_CALLS, chance), *_some(_PROCESSES, chance),
-        *_some(_STORES, chance), *_some(_PLEO, chance),
-    ]  # fmt: skip
-    crowded = [chance.uniform(0.0, MAIN_SECONDS) for _ in range(chance.randint(1, 4))]
-    places = _Places(slots=slots, tenants=tenants, crowded=(0.0, *crowded), chance=chance)
-    acts = [places.act("get") for _ in range(chance.randint(20, 100))]
-    acts += [places.act(chance.choice(kinds)) for _ in range(chance.randint(0, 12) if kinds else 0)]
-    return Plan(
-        mode=chance.choice(("strict", "strict", "grace", "lenient")),
-        second_consent=chance.choice(("leaves", "ends", "replaces")),
-        lifetime=chance.choice((60.0, 60.0, 90.0, 150.0)),
-        slots=slots,
-        tenants=tenants,
-        acts=tuple(sorted(acts, key=lambda act: act.at)),
-        traps=tuple(
-            (chance.choice(slots), _trap(chance)) for _ in range(chance.choice((0, 1, 2, 4, 6)))
-        ),
-        stop_patience=chance.uniform(0.0, 5.0),
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
+class Places:
     """Where and when acts may be."""
 
     slots: tuple[str, ...]
     tenants: tuple[str, ...]
+    seconds: float
     crowded: tuple[float, ...]
     """Times at which much happens at once."""
 
     chance: random.Random
 
-    def act(self, what: What) -> Act:
+    def act(self, what: What, *, at: float | None = None, seconds: float | None = None) -> Act:
+        """Draws what is not given."""
         chance = self.chance
         return Act(
-            at=round(self._time(), 2),
+            at=round(self._time() if at is None else at, 2),
             what=what,
             slot=chance.choice(self.slots),
             tenant=chance.choice(self.tenants),
-            seconds=round(_duration(chance), 2),
+            seconds=round(duration(chance) if seconds is None else seconds, 2),
             choice=chance.random(),
         )
 
@@ -129,19 +90,19 @@ class _Places:
         chance = self.chance
         start = chance.choice(self.crowded)
         draws: tuple[Callable[[], float], ...] = (
-            lambda: chance.uniform(0.0, MAIN_SECONDS),
+            lambda: chance.uniform(0.0, self.seconds),
             lambda: start + chance.uniform(0.0, 0.1),
             lambda: start + chance.uniform(0.0, 3.0),
             lambda: start + chance.uniform(0.0, 60.0),
         )
-        return min(chance.choice(draws)(), MAIN_SECONDS)
+        return min(chance.choice(draws)(), self.seconds)
+
+    def trap(self, points: tuple[str, ...], *deeds: tuple[Deed, float], left: int = 1) -> Trap:
+        """Sets a trap at one of these points."""
+        return Trap(point=self.chance.choice(points), left=left, deeds=deeds)
 
 
-def _some(kinds: tuple[What, ...], chance: random.Random) -> list[What]:
-    return chance.sample(kinds, chance.choice((0, 1, 1, 2, len(kinds))))
-
-
-def _duration(chance: random.Random) -> float:
+def duration(chance: random.Random) -> float:
     """Returns seconds: mostly as long as a request, sometimes longer than an attempt."""
     draws: tuple[Callable[[], float], ...] = (
         lambda: chance.uniform(0.2, 3.0),
@@ -149,19 +110,3 @@ def _duration(chance: random.Random) -> float:
         lambda: chance.uniform(10.0, 80.0),
     )
     return chance.choice(draws)()
-
-
-def _trap(chance: random.Random) -> Trap:
-    deeds: tuple[Deed, ...] = (
-        "kill", "kill", "pause", "pause", "postgres", "postgres", "read only", "redis", "redis",
-        "flush", "cut", "cut redis",
-    )  # fmt: skip
-    points = chance.choice((_POINTS, _LIKELY_POINTS))
-    return Trap(
-        point=chance.choice(points),
-        left=chance.choice((1, 1, 1, 2, 3, 5)),
-        deeds=tuple(
-            (chance.choice(deeds), round(_duration(chance), 2))
-            for _ in range(chance.choice((1, 1, 2, 3)))
-        ),
-    )

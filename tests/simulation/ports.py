@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from broker.domain.answers import Rotated
 from broker.domain.authorization import Authorization, Outcome
-from broker.domain.errors import StoreUnavailable
+from broker.domain.errors import BrokerError, StoreUnavailable
 from broker.domain.escrow import Escrow
 from broker.domain.facts import LeaseOutcome
 from broker.domain.grant import Grant
@@ -29,20 +28,27 @@ from broker.ports import (
     Snapshot,
     WireWindow,
 )
+from simulation.commits import Commits
 from simulation.laws import Laws
 from simulation.process import Process
+from simulation.weather import WRITES
 from support.fake_escrows import FakeEscrows
 from support.fake_lease import FakeAnnouncements, FakeLeases
 from support.fake_provider import FakeProvider
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import FakeWorld
+from support.virtual_time import nap
 
 T = TypeVar("T")
+
+LATEST_COMMIT: Final = 5.0
+"""Seconds after which a statement that lost its client is at its end: what the server lets one take
+(`statement_timeout`)."""
 
 
 async def _ask(process: Process, method: str, work: Callable[[], Awaitable[T]]) -> T:
     """Asks PostgreSQL."""
-    await process.step(f"{method}<")
+    await process.step(f"{method}<", is_brief=method not in WRITES)
     try:
         process.weather.meet_postgres(process.slot, method, process.chance)
         answer = await work()
@@ -56,6 +62,12 @@ async def _ask(process: Process, method: str, work: Callable[[], Awaitable[T]]) 
     return answer
 
 
+async def _later(write: Callable[[], Awaitable[object]], delay: float) -> None:
+    await nap(delay)
+    with suppress(BrokerError):  # whoever would have to be told has gone
+        await write()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayToGrants:
     """Upholds `GrantStore`; every commit is judged."""
@@ -63,7 +75,9 @@ class WayToGrants:
     process: Process
     inner: FakeGrantStore
     world: FakeWorld
-    laws: Laws
+    commits: Commits
+    elsewhere: asyncio.TaskGroup
+    """Where PostgreSQL goes on with what nobody waits for any more."""
 
     async def read(self, tenant: str) -> Snapshot:
         return await _ask(self.process, "read", lambda: self.inner.read(tenant))
@@ -71,13 +85,20 @@ class WayToGrants:
     async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
         tenant = change.after.tenant
 
-        async def work() -> Snapshot | None:
+        async def write() -> Snapshot | None:
             row = self.world.rows.get(tenant)
             written = await self.inner.apply(before, change)
             if written is not None:
                 earlier = row.grant if row else Grant(tenant=tenant)
-                self.laws.committed(self.process, earlier, self.world.rows[tenant].grant)
+                self.commits.judge(self.process, earlier, self.world.rows[tenant].grant)
             return written
+
+        async def work() -> Snapshot | None:
+            if self.process.chance.random() >= self.process.weather.committed_late:
+                return await write()
+            delay = self.process.chance.uniform(0.05, LATEST_COMMIT)
+            self.elsewhere.create_task(_later(write, delay), name="a statement under way")
+            raise StoreUnavailable("bad weather: nobody knows yet")
 
         return await _ask(self.process, "apply", work)
 
@@ -122,6 +143,7 @@ class WayToEscrows:
 
     process: Process
     inner: FakeEscrows
+    world: FakeWorld
     laws: Laws
 
     def _is_heard(self) -> bool:
@@ -129,18 +151,20 @@ class WayToEscrows:
 
     async def put(self, escrow: Escrow) -> bool:
         await self.process.step("put<")
-        is_put = self._is_heard() and await self.inner.put(escrow)
+        # What cannot be sealed cannot be kept.
+        can_be_put = self.world.seals and self._is_heard()
+        is_put = can_be_put and await self.inner.put(escrow)
         if is_put:
             self.laws.keeping.escrowed.add(escrow.issued.refresh_token.reveal())
         await self.process.step("put>")
         return is_put and self._is_heard()
 
     async def find(self, tenant: str) -> Sequence[Escrow] | None:
-        await self.process.step("find<")
+        await self.process.step("find<", is_brief=True)
         return await self._read(await self.inner.find(tenant))
 
     async def everything(self) -> Sequence[Escrow] | None:
-        await self.process.step("sweep<")
+        await self.process.step("sweep<", is_brief=True)
         return await self._read(await self.inner.everything())
 
     async def _read(self, found: Sequence[Escrow] | None) -> Sequence[Escrow] | None:
@@ -230,14 +254,12 @@ class WayToPleo:
         except asyncio.CancelledError:
             self.laws.given_up(shown)
             raise
-        answer = presentation.answer
-        refresh_token = answer.refresh_token if isinstance(answer, Rotated) else None
-        self.laws.answered(shown, refresh_token.reveal() if refresh_token else None)
+        self.laws.answered(shown, presentation.answer)
         await self.process.step("present>")
         return presentation
 
     async def introspect(self, access_token: AccessToken) -> Introspection:
-        await self.process.step("introspect<")
+        await self.process.step("introspect<", is_brief=True)
         told = await self.inner.introspect(access_token)
         await self.process.step("introspect>")
         return told

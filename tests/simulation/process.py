@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar
 from broker.service.build import Service
 from simulation.story import Story
 from simulation.weather import Weather
+from support.virtual_time import nap
 
 T = TypeVar("T")
 
@@ -26,7 +27,9 @@ than a quarantine, which is what others wait for it."""
 LONG: Final = 0.1
 """Seconds: a call that takes longer may make news late."""
 
-Deed = Literal["kill", "pause", "postgres", "read only", "redis", "flush", "cut", "cut redis"]
+Deed = Literal[
+    "kill", "pause", "postgres", "read only", "redis", "flush", "cut", "cut redis", "seals",
+]  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +83,10 @@ class Process:
     tasks: asyncio.TaskGroup | None = None
     host: asyncio.Task[None] | None = None
     _gate: asyncio.Event = field(default_factory=asyncio.Event)
+    _paused_at: float = 0.0
+    _stood_still: float = 0.0
+    """Seconds, in the last pause and those shortly before it."""
+
     _impaired_at: float = -RECENTLY
     _cut_at: float = -RECENTLY
 
@@ -92,13 +99,19 @@ class Process:
         """Whether it stands still."""
         return not self._gate.is_set()
 
-    async def step(self, point: str) -> None:
-        """Passes a port: takes time, and is where faults meet it."""
+    async def step(self, point: str, *, is_brief: bool = False) -> None:
+        """Passes a port: takes time, and is where faults meet it.
+
+        `is_brief`: no time unless calls are slow. Before a call that only asks, where a moment
+        more is nothing that a moment after its answer is not.
+        """
         if self.is_dead:
             raise asyncio.CancelledError
-        self.meet_traps(point)
-        delay = self.weather.delay(self.chance)
-        await asyncio.sleep(delay)
+        if self.traps:
+            self.meet_traps(point)
+        delay = self.weather.delay(self.chance, is_brief=is_brief)
+        if delay:
+            await nap(delay)
         while not self._gate.is_set():
             await self._gate.wait()
         if delay > LONG:
@@ -122,12 +135,17 @@ class Process:
     def pause(self) -> None:
         """Lets it stand still."""
         self.was_impaired = True
+        if not self.is_paused:
+            self._paused_at = asyncio.get_running_loop().time()
         self._gate.clear()
 
     def go_on(self) -> None:
         """Lets it go on."""
         if self.is_paused:
-            self._impaired_at = asyncio.get_running_loop().time()
+            now = asyncio.get_running_loop().time()
+            earlier = self._stood_still if self._paused_at < self._impaired_at + RECENTLY else 0.0
+            self._stood_still = earlier + now - self._paused_at
+            self._impaired_at = now
             self.troubled()
         self._gate.set()
 
@@ -147,6 +165,10 @@ class Process:
     def was_paused_lately(self) -> bool:
         """Whether it may be late through no fault of the code."""
         return self.is_paused or asyncio.get_running_loop().time() < self._impaired_at + RECENTLY
+
+    def stood_still_for(self) -> float:
+        """Returns for how many seconds it stood still lately."""
+        return self._stood_still if self.was_paused_lately() else 0.0
 
     def was_cut_lately(self) -> bool:
         """Whether it could not store, through no fault of the code."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from broker.domain.errors import StoreUnavailable
 
-_WRITES: Final = frozenset({"apply", "start", "spend", "note_used"})
+WRITES: Final = frozenset({"apply", "start", "spend", "note_used"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,6 +22,9 @@ class Weather:
 
     unacknowledged: float = 0.0
     """The share of its calls that do what they shall, and whose answers are lost."""
+
+    committed_late: float = 0.0
+    """The share of its writes that fail for who asks, and are done all the same, later."""
 
     redis_trouble: float = 0.0
     """The share of Redis' calls that fail, before or after they do anything."""
@@ -37,7 +40,8 @@ class Weather:
     def clear(self) -> None:
         """Ends every fault."""
         self.postgres_is_down = self.postgres_is_read_only = False
-        self.refused = self.unacknowledged = self.redis_trouble = self.slow = 0.0
+        self.refused = self.unacknowledged = self.committed_late = 0.0
+        self.redis_trouble = self.slow = 0.0
         self.without_postgres.clear()
         self.without_redis.clear()
 
@@ -47,7 +51,7 @@ class Weather:
         Raises:
             StoreUnavailable: nothing was done.
         """
-        is_refused = self.postgres_is_read_only and method in _WRITES
+        is_refused = self.postgres_is_read_only and method in WRITES
         is_away = self.postgres_is_down or slot in self.without_postgres
         if is_away or is_refused or chance.random() < self.refused:
             raise StoreUnavailable("bad weather")
@@ -66,8 +70,8 @@ class Weather:
         """Whether a call, or its answer, comes through."""
         return slot not in self.without_redis and chance.random() >= self.redis_trouble
 
-    def delay(self, chance: random.Random) -> float:
+    def delay(self, chance: random.Random, *, is_brief: bool) -> float:
         """Returns how long a call is on its way, in seconds."""
-        if chance.random() < self.slow:
+        if self.slow and chance.random() < self.slow:
             return chance.uniform(0.0, 3.0)
-        return chance.random() ** 4 * 0.05
+        return 0.0 if is_brief else chance.random() ** 4 * 0.05

@@ -79,6 +79,12 @@ class FakeProvider:
         self.unreachable: str | None = None
         """A code such as `connect_refused`: nothing gets as far as Pleo. None: all is well."""
 
+        self.doubled = 0
+        """How many further token requests reach the server twice; the first answer comes back."""
+
+        self.on_acting: Callable[[TokenRequest], None] = lambda _: None
+        """Runs when the server acts upon a token request, which may be long after it was sent."""
+
         self._has_api = has_api
         self._wire = FakeWire(self.sandbox)
 
@@ -166,7 +172,11 @@ class FakeProvider:
         sandbox.room.arrived()
 
         def act() -> oauth.Answer:
+            self.on_acting(request)
             verdict = sandbox.server.judge(posted, now=sandbox.now())
+            if self.doubled:
+                self.doubled -= 1
+                sandbox.server.judge(posted, now=sandbox.now())
             entry.outcome, entry.judged = verdict.outcome, verdict.presented
             entry.has_killed = verdict.has_killed
             return verdict.answer

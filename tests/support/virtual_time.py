@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from heapq import heappop, heappush
 from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -24,35 +26,106 @@ class NobodyGoesOnError(RuntimeError):
     """Everybody waits for what will not come: a mistake of the test, or a hang of the code."""
 
 
-class _Jumping(selectors.SelectSelector):
-    """Lets the time pass that it is told to wait for."""
+class _Turn(asyncio.TimerHandle):
+    """Something to be called, now or later."""
+
+    __slots__ = ("args", "at", "callback", "context", "is_off")
+
+    def __init__(
+        self, at: float, callback: Callable[..., object], args: tuple[object, ...], context: Context
+    ) -> None:
+        # Not the base's: a schedule of the simulation makes thousands, and asks nothing of them.
+        self.at = at
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.is_off = False
+
+    def cancel(self) -> None:
+        self.is_off = True
+
+    def cancelled(self) -> bool:
+        return self.is_off
+
+    def when(self) -> float:
+        return self.at
+
+
+class _VirtualLoop(asyncio.BaseEventLoop):
+    """A loop without selector: who is due at the same time goes in the order of asking."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = START
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Waits for nothing."""
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise NobodyGoesOnError("every task waits, and no timer is set")
-        if not ready:
-            self.now += max(timeout or 0.0, 0.0)
-        return ready
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._clock = _Jumping()
-        super().__init__(self._clock)
+        self._now = START
+        self._due: deque[_Turn] = deque()
+        self._timers: list[tuple[float, int, _Turn]] = []
+        self._count = 0
 
     def time(self) -> float:
-        return self._clock.now
+        return self._now
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.Handle:
+        turn = _Turn(self._now, callback, args, context or copy_context())
+        self._due.append(turn)
+        return turn
+
+    # Nobody sleeps in a selector who would have to be woken.
+    call_soon_threadsafe = call_soon
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: object,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: object,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        turn = _Turn(when, callback, args, context or copy_context())
+        self._count += 1
+        heappush(self._timers, (when, self._count, turn))
+        return turn
+
+    def _run_once(self) -> None:
+        """Gives everybody a turn who is due. `BaseEventLoop` calls it until it is stopped."""
+        due, timers = self._due, self._timers
+        if not due:
+            self._let_time_pass()
+        while timers and timers[0][0] <= self._now:
+            due.append(heappop(timers)[2])
+        for _ in range(len(due)):
+            turn = due.popleft()
+            if turn.is_off:
+                continue
+            try:
+                turn.context.run(turn.callback, *turn.args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as every loop: told, and the next one
+                told = {"message": f"{turn.callback!r} failed", "exception": error}
+                self.call_exception_handler(told)
+
+    def _let_time_pass(self) -> None:
+        timers = self._timers
+        while timers and timers[0][2].is_off:
+            heappop(timers)
+        if not timers:
+            raise NobodyGoesOnError("every task waits, and no timer is set")
+        self._now = max(self._now, timers[0][0])
 
 
-def run_virtual(main: Coroutine[object, object, T]) -> T:
-    """Runs a story on a loop of this kind."""
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+def run_virtual(main: Coroutine[object, object, T], *, debug: bool | None = None) -> T:
+    """Runs a story on a loop of this kind. `debug` None: as asyncio is told by its environment."""
+    with asyncio.Runner(loop_factory=_VirtualLoop, debug=debug) as runner:
         return runner.run(main)
 
 
@@ -64,6 +137,19 @@ def in_virtual_time(test: Callable[P, Coroutine[object, object, None]]) -> Calla
         run_virtual(test(*args, **kwargs))
 
     return run
+
+
+async def nap(seconds: float) -> None:
+    """Lets time pass as `asyncio.sleep` does, which is half of what a simulation does, for less."""
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+    loop.call_later(seconds, _wake, woken)
+    await woken
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():  # or it was cancelled
+        sleeper.set_result(None)
 
 
 async def pass_time(seconds: float) -> None:
