@@ -7,6 +7,7 @@ would have written: its line in the history, and the result that repeated calls 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,6 +34,9 @@ from broker.service.rows import Act, Proposal, Reading, Rows, Written
 SWEEP_SECONDS: Final = 5.0
 """Between looks: as soon as what one replica learns has to reach all (law 6). One small question to
 Redis where there is nothing."""
+
+KEEP_PAUSE: Final = 1.0
+"""Seconds between tries to write back at shutdown, which lasts as long as they fail."""
 
 
 class Adoption:
@@ -87,6 +91,18 @@ class Adoption:
                 unforeseen = unforeseen or error
         if unforeseen is not None:
             raise unforeseen
+
+    async def kept(self) -> None:
+        """Waits until nothing that was read depends on this process.
+
+        Its owner may be dead, and Redis may have forgotten it since: so it is written back, unless
+        it is stored or stale first. Written once too often, it is found stale by the next sweep.
+        """
+        while True:
+            acknowledged = [await self._escrows.put(each) for each in list(self._held.values())]
+            if all(acknowledged):
+                return
+            await asyncio.sleep(KEEP_PAUSE)
 
     async def adopt(self, escrow: Escrow, *, adopter: Attempt | None = None) -> Reading:
         """Stores the pair, or finds that nobody needs it; returns the row as it is then.

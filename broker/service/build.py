@@ -152,11 +152,12 @@ class Service:
 
         Claims nothing from now on. Flights that hold nothing are waited for at most `patience`
         seconds; what is on the wire, or has a pair that is neither stored nor in escrow, for as
-        long as it takes.
+        long as it takes. So for escrows of others that were read and are not stored.
         """
         self.claims.stop()
         await self._landed(patience)
         await self.holdings.none_left()
+        await self.adoption.kept()
         # Whose pair has just been stored still tells its callers.
         await self._landed(LANDING_SECONDS)
         self.token_flights.abandon()

@@ -39,6 +39,8 @@ class Commits:
             self._judge_reauth(before, after)
         if after.state is GrantState.REVOKED is not before.state:
             self._floors[after.tenant] = before.last_attempt
+            if after.generation == before.generation:
+                self._laws.story.break_law(NEWEST_WINS, "a revocation leaves the generation")
 
     def _judge_stored(self, process: Process, before: Grant, after: Grant) -> None:
         mine, theirs = refresh_token_of(after), refresh_token_of(before)

@@ -49,6 +49,9 @@ class Shown:
 
     tenant: str = ""
     number: int = 0
+    has_reached: bool = False
+    """Pleo has acted upon it."""
+
     is_over: bool = False
     """Its process has its answer, or knows that there will be none."""
 
@@ -188,7 +191,13 @@ class Laws:
         """Takes note that Pleo acts upon a request: late, it may undo what happened since."""
         now = asyncio.get_running_loop().time()
         for shown in self._shown:
-            if shown.request is request and now >= shown.deadline:
+            if shown.request is not request:
+                continue
+            if shown.has_reached:
+                what = f"attempt {shown.number} reaches Pleo a second time"
+                self.story.break_law(ONE_PRESENTER, what)
+            shown.has_reached = True
+            if now >= shown.deadline:
                 self.haunt(shown.tenant, "a request reaches Pleo after its deadline")
 
     def haunt(self, tenant: str, why: str) -> None:

@@ -8,14 +8,15 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.errors import RefreshInProgress, TenantNotFound
+from broker.domain.errors import RefreshInProgress, StoreUnavailable, TenantNotFound
+from broker.domain.escrow import Escrow
 from broker.domain.facts import LoopFailed
 from broker.domain.grant import Grant
 from broker.sandbox.faults import Hold
 from broker.service.build import LANDING_SECONDS
 from support.consent_service import Desk, crash, desk, looping
 from support.fake_world import Call, Hook
-from support.grants import some_attempt
+from support.grants import some_attempt, some_grant, some_issue
 from support.service import Fleet, fleet, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
@@ -176,6 +177,28 @@ async def test_stopping_does_not_wait_for_what_lies_in_escrow() -> None:
         await two.service.adoption.sweep()
         assert (ours.grant().generation, await two.generation()) == (8, 8)
         assert ours.counts().presentations == 1
+
+
+@in_virtual_time
+async def test_stopping_waits_for_an_escrow_that_was_read_and_that_redis_forgot() -> None:
+    async with fleet() as ours:
+        ours.put(some_grant())
+        escrow = Escrow(tenant="acme", attempt=some_attempt(), issued=some_issue())
+        ours.redis.escrows["acme", escrow.attempt.number] = escrow
+        one = desk(ours)
+        ours.world.fail_next("apply", times=100)
+        with pytest.raises(StoreUnavailable):
+            await one.service.adoption.sweep()
+        ours.redis.flush()
+        ours.redis.is_reachable = False
+
+        stopping = ours.tasks.create_task(one.service.settled(patience=1), name="stopping")
+        await pass_time(60)
+        assert not stopping.done()
+        ours.redis.is_reachable = True
+        await stopping
+
+        assert list(ours.redis.escrows.values()) == [escrow]
 
 
 @in_virtual_time
