@@ -40,9 +40,9 @@ COVERAGE = .venv/bin/python -m coverage report --include='broker/domain/*,broker
 
 # SEED=7 replays one schedule with its story; MUTANTS=1 breaks the broker in every known way.
 SEEDS = 1000
-simulate: .venv/.project ## run replicas on seeded schedules of faults (SEEDS=n, SEED=k, MUTANTS=1)
+simulate: .venv/.project ## run replicas on seeded schedules of faults (SEEDS=n, SEED=k, MUTANTS=1, JOBS=n)
 	@PYTHONPATH=.:tests exec .venv/bin/python -m simulation --seeds $(SEEDS) \
-		$(if $(SEED),--seed $(SEED)) $(if $(MUTANTS),--mutants) $(ARGS)
+		$(if $(SEED),--seed $(SEED)) $(if $(MUTANTS),--mutants) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 lint: .venv/.project ## check style, types and the API
 	@.venv/bin/python -m ruff check .

@@ -7,6 +7,7 @@ from typing import Final
 from simulation import mutants_of_service as service
 from simulation import mutants_of_writes as writes
 from simulation.mutating import Mutant
+from simulation.schedule import Outcome, first_broken
 
 ALL: Final[tuple[Mutant, ...]] = (
     writes.claim_ignores_a_live_attempt,
@@ -47,3 +48,12 @@ ALL: Final[tuple[Mutant, ...]] = (
     service.a_callers_end_is_the_refreshs_end,
     service.transport_retries_by_itself,
 )
+
+UNSEEN: Final[dict[Mutant, str]] = {}
+"""Those that no schedule can show, and why."""
+
+
+def look_for(number: int, *, seeds: range) -> Outcome | None:
+    """Breaks the rule of that number in `ALL`; returns the first schedule that shows it."""
+    with ALL[number]():
+        return first_broken(seeds)
