@@ -36,6 +36,7 @@ from simulation.ports import (
     WayToPleo,
 )
 from simulation.process import Process, Trap
+from simulation.quiet import Quiet
 from simulation.serving import DEFECT, Serving
 from simulation.story import Story
 from simulation.weather import Weather
@@ -132,6 +133,7 @@ class Cast:
         )
         self.laws = Laws(self.story, self.keeping)
         self.commits = Commits(self.laws)
+        self.quiet = Quiet()
         fleet.pleo.on_acting = self.laws.reached
         self.serving = Serving(self.story, self.laws)
         self.are_faults_over = False
@@ -176,6 +178,7 @@ class Cast:
                 inner=grants,
                 world=world,
                 commits=self.commits,
+                quiet=self.quiet,
                 elsewhere=self.fleet.tasks,
             ),
             fleet=FakeFleetStore(world),
@@ -183,7 +186,12 @@ class Cast:
             leases=WayToLeases(process=process, inner=FakeLeases(redis)),
             announcements=WayToAnnouncements(process=process, inner=FakeAnnouncements(redis)),
             escrows=WayToEscrows(
-                process=process, inner=FakeEscrows(redis), world=world, laws=self.laws
+                process=process,
+                inner=FakeEscrows(redis),
+                world=world,
+                redis=redis,
+                quiet=self.quiet,
+                laws=self.laws,
             ),
             provider=WayToPleo(process=process, inner=pleo, laws=self.laws),
             chance=LongChance(process.name),

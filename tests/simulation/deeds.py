@@ -121,6 +121,7 @@ class Deeds:
 
     def _lose_key(self, act: Act) -> None:
         """Lets a tenant's pair be sealed under a key that the replicas do not have yet."""
+        self._cast.quiet.stir()
         unreadable = self._cast.fleet.world.unreadable
         unreadable[act.tenant] = True
         self._later(act.seconds, lambda: unreadable.pop(act.tenant, None))
@@ -154,6 +155,7 @@ class Deeds:
 
     def _spoil(self, what: str, slot: str, seconds: float) -> None:
         """Makes the weather worse, for a time or until the end."""
+        self._cast.quiet.stir()
         weather, fleet = self._cast.weather, self._cast.fleet
         redis, pleo, world = fleet.redis, fleet.pleo, fleet.world
         lasting: dict[str, tuple[object, str, object, object]] = {
@@ -208,6 +210,7 @@ class Deeds:
             process.go_on()
         for slot in cast.plan.slots:
             self.start(slot)
+        cast.quiet.stir()
         self._tell("all is well again")
 
     def _later(self, seconds: float, undo: Callable[[], object]) -> None:

@@ -34,14 +34,24 @@ class Ending:
     people: People
 
     async def judge(self) -> None:
-        """Judges twice: what is served from memory now has to be refreshed once more."""
+        """Judges twice where what is served from memory now may not be refreshed once more."""
         await self._well()
-        await asyncio.sleep(self._until_due())
-        await self._well()
+        if not all(map(self._is_settled, self.cast.plan.tenants)):
+            await asyncio.sleep(self._until_due())
+            await self._well()
         for tenant in self.cast.plan.tenants:
             self._judge_lost(tenant)
         for refresh_token in self.cast.laws.brought_by:
             self._judge_unstored(refresh_token)
+
+    def _is_settled(self, tenant: str) -> bool:
+        """Whether the next refresh will be one like any other."""
+        world = self.cast.fleet.world
+        row = world.rows[tenant].grant if tenant in world.rows else Grant(tenant=tenant)
+        if row.state is not GrantState.ACTIVE:
+            return row.attempt is None
+        is_clean = row.attempt is None and not row.doubt and not row.failures.count
+        return is_clean and self.cast.keeping.is_alive(refresh_token_of(row) or "")
 
     def _until_due(self) -> float:
         rows = (row.grant.renew_at for row in self.cast.fleet.world.rows.values())

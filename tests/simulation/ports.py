@@ -28,12 +28,15 @@ from broker.ports import (
     Snapshot,
     WireWindow,
 )
+from broker.service.adoption import SWEEP_SECONDS
+from broker.service.news import POLL_SECONDS
 from simulation.commits import Commits
 from simulation.laws import Laws
 from simulation.process import Process
+from simulation.quiet import Quiet
 from simulation.weather import WRITES
 from support.fake_escrows import FakeEscrows
-from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_lease import FakeAnnouncements, FakeLeases, FakeRedis
 from support.fake_provider import FakeProvider
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import FakeWorld
@@ -76,6 +79,7 @@ class WayToGrants:
     inner: FakeGrantStore
     world: FakeWorld
     commits: Commits
+    quiet: Quiet
     elsewhere: asyncio.TaskGroup
     """Where PostgreSQL goes on with what nobody waits for any more."""
 
@@ -91,6 +95,7 @@ class WayToGrants:
             if written is not None:
                 earlier = row.grant if row else Grant(tenant=tenant)
                 self.commits.judge(self.process, earlier, self.world.rows[tenant].grant)
+                self.quiet.stir()
             return written
 
         async def work() -> Snapshot | None:
@@ -106,6 +111,8 @@ class WayToGrants:
         return await _ask(self.process, "list", lambda: self.inner.list_grants(query))
 
     async def changes(self, cursor: int) -> ChangesPage:
+        if cursor == self.world.transaction and not self.process.expects("changes<", "changes>"):
+            await self.quiet.pass_turns(POLL_SECONDS)
         return await _ask(self.process, "changes", lambda: self.inner.changes(cursor))
 
     async def note_used(self, tenants: Sequence[str]) -> None:
@@ -144,6 +151,8 @@ class WayToEscrows:
     process: Process
     inner: FakeEscrows
     world: FakeWorld
+    redis: FakeRedis
+    quiet: Quiet
     laws: Laws
 
     def _is_heard(self) -> bool:
@@ -154,6 +163,7 @@ class WayToEscrows:
         # What cannot be sealed cannot be kept.
         can_be_put = self.world.seals and self._is_heard()
         is_put = can_be_put and await self.inner.put(escrow)
+        self.quiet.stir()
         if is_put:
             self.laws.keeping.escrowed.add(escrow.issued.refresh_token.reveal())
         await self.process.step("put>")
@@ -164,8 +174,16 @@ class WayToEscrows:
         return await self._read(await self.inner.find(tenant))
 
     async def everything(self) -> Sequence[Escrow] | None:
+        if not self._is_there_any() and not self.process.expects("sweep<", "find>"):
+            await self.quiet.pass_turns(SWEEP_SECONDS)
         await self.process.step("sweep<", is_brief=True)
         return await self._read(await self.inner.everything())
+
+    def _is_there_any(self) -> bool:
+        """Whether a sweep may find, or has found, anything; or is told that nobody knows."""
+        service, redis = self.process.service, self.redis
+        is_told = redis.is_reachable and redis.is_answering
+        return not is_told or bool(redis.escrows) or service is None or len(service.adoption) > 0
 
     async def _read(self, found: Sequence[Escrow] | None) -> Sequence[Escrow] | None:
         await self.process.step("find>")

@@ -128,6 +128,11 @@ class Process:
             if not trap.left:
                 self.spring(self, trap)
 
+    def expects(self, *points: str) -> bool:
+        """Whether something may happen to it at one of these ports."""
+        is_trapped = any(trap.left > 0 and trap.point in points for trap in self.traps)
+        return is_trapped or self.is_paused or not self.weather.is_calm
+
     def troubled(self) -> None:
         """Notes that news may be late."""
         self.troubled_at = asyncio.get_running_loop().time()

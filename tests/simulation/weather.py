@@ -37,6 +37,13 @@ class Weather:
 
     without_redis: set[str] = field(default_factory=set)
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether no call meets anything."""
+        chances = (self.refused, self.unacknowledged, self.redis_trouble, self.slow)
+        is_cut = self.without_postgres or self.without_redis
+        return not (self.postgres_is_down or is_cut or any(chances))
+
     def clear(self) -> None:
         """Ends every fault."""
         self.postgres_is_down = self.postgres_is_read_only = False

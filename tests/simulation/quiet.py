@@ -1,0 +1,38 @@
+"""Turns of a loop that would find nothing are passed over: most of a calm schedule is such turns.
+
+A loop that looks every two seconds for what is not there waits here instead, until something has
+stirred, and goes on at the turn at which it would have seen it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from support.virtual_time import nap
+
+
+class Quiet:
+    """Whoever changes something that a loop looks for stirs."""
+
+    def __init__(self) -> None:
+        """Begins in silence."""
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def stir(self) -> None:
+        """Lets everybody look at their next turn."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():  # or its process was killed
+                each.set_result(None)
+
+    async def pass_turns(self, pause: float) -> None:
+        """Returns at the first turn, `pause` seconds apart from now on, after something stirred."""
+        loop = asyncio.get_running_loop()
+        began_at, stirred = loop.time(), loop.create_future()
+        self._waiting.append(stirred)
+        await stirred
+        turns = math.ceil((loop.time() - began_at) / pause)
+        left = began_at + turns * pause - loop.time()
+        if left > 0:
+            await nap(left)
