@@ -61,7 +61,7 @@ def claim_refresh(grant: Grant, claimer: Claimer, *, generation: int, now: datet
         return Unchanged(why=Why.MOVED_ON)
     if is_blocked(grant, claimer, now):
         return Unchanged(why=Why.ATTEMPT_LIVE)
-    if not isinstance(grant.pair, TokenPair) or grant.pair.refresh_token is None:
+    if not _can_be_presented(grant):
         return Unchanged(why=Why.NO_TOKEN)
     doubt = doubt_of_claim(grant, claimer)
     phase = AttemptPhase.CLAIMED if doubt is Doubt.ABANDONED else AttemptPhase.ARMED
@@ -69,10 +69,15 @@ def claim_refresh(grant: Grant, claimer: Claimer, *, generation: int, now: datet
     return Changed(after=replace(grant, attempt=attempt, last_attempt=attempt.number, doubt=doubt))
 
 
+def _can_be_presented(grant: Grant) -> bool:
+    return isinstance(grant.pair, TokenPair) and grant.pair.refresh_token is not None
+
+
 def arm(grant: Grant, mine: Attempt, *, deadline: datetime, now: datetime) -> Decision:
     """Allows a merely claimed attempt to present, after its quarantine.
 
-    Allowed when ACTIVE, own, live, claimed, and the generation is its base.
+    Allowed when ACTIVE, own, live, claimed, the generation is its base, and its refresh token can
+    still be presented: it may have been sealed anew meanwhile, under a key that is not here yet.
     """
     attempt = grant.attempt
     if attempt is None or attempt.number != mine.number:
@@ -84,6 +89,8 @@ def arm(grant: Grant, mine: Attempt, *, deadline: datetime, now: datetime) -> De
         return Unchanged(why=Why.ALREADY if is_armed else Why.WRONG_PHASE)
     if not attempt.is_live(now):
         return Unchanged(why=Why.OVERDUE)
+    if not _can_be_presented(grant):
+        return Unchanged(why=Why.NO_TOKEN)
     armed = replace(attempt, phase=AttemptPhase.ARMED, deadline=deadline)
     return Changed(after=replace(grant, attempt=armed))
 

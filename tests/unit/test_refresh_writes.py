@@ -21,6 +21,8 @@ from broker.domain.grant import (
     GrantState,
     Reauth,
     ReauthCause,
+    TokenPair,
+    UnreadablePair,
 )
 from broker.domain.refresh_writes import arm, call_unknown, let_go, refuse
 from support.grants import (
@@ -30,6 +32,7 @@ from support.grants import (
     some_attempt,
     some_grant,
     some_grant_under,
+    some_pair,
     why_not,
 )
 
@@ -90,6 +93,19 @@ def test_an_attempt_is_not_armed_for_another_generation_than_its_base(generation
 @pytest.mark.parametrize(("phase", "why"), [(ARMED, Why.ALREADY), (UNKNOWN, Why.WRONG_PHASE)])
 def test_only_a_merely_claimed_attempt_is_armed(phase: AttemptPhase, why: Why) -> None:
     assert why_not(armed(under(phase=phase))) is why
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        UnreadablePair(generation=7, key_id=1, is_key_missing=True),
+        replace(some_pair(7), refresh_token=None),
+    ],
+)
+def test_an_attempt_is_not_armed_without_a_refresh_token(pair: TokenPair | UnreadablePair) -> None:
+    grant = replace(under(phase=CLAIMED), pair=pair)
+
+    assert why_not(armed(grant)) is Why.NO_TOKEN
 
 
 def test_an_attempt_is_armed_up_to_its_deadline_and_not_at_it() -> None:
