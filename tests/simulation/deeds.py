@@ -50,6 +50,15 @@ _FAULTS: Final[tuple[Step, ...]] = (
 )
 
 
+_LOST: Final[tuple[Step, ...]] = (
+    Drop(when="after"),
+    Half(),
+    Hang(when="after"),
+    Delay(seconds=40, when="after"),
+    fail(502, when="after"),
+)
+"""Ways in which nobody gets what Pleo issued."""
+
 LONGEST_DELAY: Final = 17.0
 """Seconds for a request that was sent at the last moment and is answered in time."""
 
@@ -94,7 +103,7 @@ class Deeds:
             case "stop" if process:
                 stopping = self._stop(process, act.seconds)
                 self._cast.fleet.tasks.create_task(stopping, name="an operator")
-            case "pleo" | "slow pleo" | "late send":
+            case "pleo" | "slow pleo" | "lost answer" | "not processed" | "late send":
                 fault = _fault(act)
                 self._tell(f"Pleo meets the next request with {type(fault).__name__} {fault.when}")
                 self._cast.fleet.pleo.sandbox.faults.add(fault, times=1 + int(act.choice * 40) % 2)
@@ -225,6 +234,10 @@ def _fault(act: Act) -> Step:
         case "slow pleo":
             when: Literal["before", "after"] = "before" if act.choice < 0.5 else "after"
             return Delay(seconds=min(act.seconds, LONGEST_DELAY), when=when)
+        case "lost answer":
+            return _LOST[int(act.choice * len(_LOST))]
+        case "not processed":
+            return rate_limit()
         case "late send":
             return Delay(seconds=LATE_BY + act.seconds / 2)
         case _:

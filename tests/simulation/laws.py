@@ -20,7 +20,7 @@ from broker.domain.requests import RefreshRequest, TokenRequest
 from broker.domain.times import SETTLING_MARGIN
 from broker.ports import WireWindow
 from simulation.keeping import Keeping, refresh_token_of
-from simulation.process import Process
+from simulation.process import RECENTLY, Process
 from simulation.story import Story
 
 ONE_PRESENTER: Final = "one presenter"
@@ -80,6 +80,7 @@ class Laws:
         self.haunted: set[str] = set()
         """Tenants to which something happened that no client can help; see above."""
 
+        self._jumped_at = -RECENTLY
         self._given: set[str] = set()
         """Refresh tokens that were in PostgreSQL from the start."""
 
@@ -117,6 +118,10 @@ class Laws:
 
     def _judge_alone(self, shown: Shown) -> None:
         now = asyncio.get_running_loop().time()
+        if now >= shown.deadline:
+            self.story.break_law(
+                ONE_PRESENTER, f"attempt {shown.number} is sent after its deadline"
+            )
         for other in self._shown:
             if other.tenant == shown.tenant and not other.is_over and now < other.deadline:
                 what = f"attempt {other.number} of {other.process.name} is still on the wire"
@@ -179,6 +184,8 @@ class Laws:
         # A slow read tells a time that may be some seconds ahead (`Reading.latest_now`), and who
         # stood still while it read believes that it is later by as much.
         ahead = 2 * REUSE_MARGIN + timedelta(seconds=shown.process.stood_still_for())
+        if asyncio.get_running_loop().time() < self._jumped_at + RECENTLY:
+            return  # it may have been due by the clock that it read
         if self.keeping.world.now() < row.grant.renew_at - ahead:
             self.story.break_law(PROMISE, f"generation {row.grant.generation} is still fresh")
 
@@ -208,6 +215,7 @@ class Laws:
 
     def clock_jumps(self) -> None:
         """Takes note that PostgreSQL's clock is about to jump."""
+        self._jumped_at = asyncio.get_running_loop().time()
         now = self.keeping.world.now()
         for tenant, row in self.keeping.world.rows.items():
             if row.grant.attempt is not None and row.grant.attempt.is_live(now):

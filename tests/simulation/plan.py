@@ -14,7 +14,8 @@ What = Literal[
     "get", "rejected", "consent", "revoke", "import", "disconnect",
     "kill", "pause", "stop", "cut", "cut redis", "postgres", "read only", "flaky", "unheard",
     "late commits", "seals", "keys", "clock", "slow", "redis", "mute redis", "flaky redis",
-    "flush", "news", "pleo", "slow pleo", "unreachable", "late send", "twice",
+    "flush", "news", "pleo", "slow pleo", "lost answer", "not processed", "unreachable",
+    "late send", "twice",
 ]  # fmt: skip
 
 
@@ -74,13 +75,20 @@ class Places:
 
     chance: random.Random
 
-    def act(self, what: What, *, at: float | None = None, seconds: float | None = None) -> Act:
+    def act(
+        self,
+        what: What,
+        *,
+        at: float | None = None,
+        seconds: float | None = None,
+        slot: str | None = None,
+    ) -> Act:
         """Draws what is not given."""
         chance = self.chance
         return Act(
             at=round(self._time() if at is None else at, 2),
             what=what,
-            slot=chance.choice(self.slots),
+            slot=slot or chance.choice(self.slots),
             tenant=chance.choice(self.tenants),
             seconds=round(duration(chance) if seconds is None else seconds, 2),
             choice=chance.random(),

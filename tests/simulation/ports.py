@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from broker.domain.authorization import Authorization, Outcome
-from broker.domain.errors import BrokerError, StoreUnavailable
+from broker.domain.errors import BrokerError, KeyUnavailable, StoreUnavailable
 from broker.domain.escrow import Escrow
 from broker.domain.facts import LeaseOutcome
 from broker.domain.grant import Grant
@@ -61,6 +61,9 @@ async def _ask(process: Process, method: str, work: Callable[[], Awaitable[T]]) 
         process.troubled()
         if process.slot in process.weather.without_postgres:
             process.note_cut()
+        raise
+    except KeyUnavailable:
+        process.note_cut()  # what it cannot seal it can hand to nobody
         raise
     return answer
 
@@ -171,13 +174,13 @@ class WayToEscrows:
 
     async def find(self, tenant: str) -> Sequence[Escrow] | None:
         await self.process.step("find<", is_brief=True)
-        return await self._read(await self.inner.find(tenant))
+        return await self._read(await self.inner.find(tenant), "find>")
 
     async def everything(self) -> Sequence[Escrow] | None:
-        if not self._is_there_any() and not self.process.expects("sweep<", "find>"):
+        if not self._is_there_any() and not self.process.expects("sweep<", "sweep>"):
             await self.quiet.pass_turns(SWEEP_SECONDS)
         await self.process.step("sweep<", is_brief=True)
-        return await self._read(await self.inner.everything())
+        return await self._read(await self.inner.everything(), "sweep>")
 
     def _is_there_any(self) -> bool:
         """Whether a sweep may find, or has found, anything; or is told that nobody knows."""
@@ -185,8 +188,8 @@ class WayToEscrows:
         is_told = redis.is_reachable and redis.is_answering
         return not is_told or bool(redis.escrows) or service is None or len(service.adoption) > 0
 
-    async def _read(self, found: Sequence[Escrow] | None) -> Sequence[Escrow] | None:
-        await self.process.step("find>")
+    async def _read(self, found: Sequence[Escrow] | None, point: str) -> Sequence[Escrow] | None:
+        await self.process.step(point)
         if not self._is_heard():
             return None
         for escrow in found or ():

@@ -30,12 +30,15 @@ _LUCK: Final[tuple[What, ...]] = ("clock", "late send", "twice")
 """What no client can help: rarely, because less is judged after it."""
 
 _POINTS: Final = (
-    "apply<", "apply>", "present<", "sent", "present>", "put<", "put>", "find>", "read>", "drop<",
-    "introspect>", "changes>", "announce<", "sweep<", "lease<",
+    "apply<", "apply>", "present<", "sent", "present>", "put<", "put>", "find<", "find>", "read>",
+    "drop<", "drop>", "introspect>", "changes>", "announce<", "sweep<", "sweep>", "lease<",
 )  # fmt: skip
 _LIKELY_POINTS: Final = ("sent", "present>", "apply<", "apply>", "put>", "present<")
 _HOLDING: Final = ("sent", "present>", "present>", "apply<", "put>")
 """Where a process has something that nobody else has, or may have it."""
+
+_SENDING: Final = ("present<", "apply>")
+"""Where it is about to send."""
 
 ATTEMPT: Final = 30.0
 """Seconds from a claim to its deadline."""
@@ -87,7 +90,8 @@ def _silent(places: Places) -> tuple[list[Act], Traps]:
     chance = places.chance
     holder = chance.choice(places.slots)
     until = chance.uniform(ATTEMPT, ATTEMPT + QUARANTINE + 30)
-    traps = [(holder, places.trap(_HOLDING, ("pause", until)))]
+    points = chance.choice((_HOLDING, _HOLDING, _SENDING))
+    traps = [(holder, places.trap(points, ("pause", until)))]
     if chance.random() < 0.3:
         other = chance.choice(places.slots)
         traps.append((other, places.trap(_HOLDING, ("pause", duration(chance)))))
@@ -109,7 +113,7 @@ def _leaving(places: Places) -> tuple[list[Act], Traps]:
         acts.append(places.act("disconnect", at=0.0))
     for _ in range(chance.choice((1, 1, 2, 3))):
         at = chance.uniform(0.0, until + 10)
-        acts.append(places.act(chance.choice(_CALLS), at=at))
+        acts.append(places.act(chance.choice(("consent", "import", *_CALLS)), at=at))
     acts += [_slow_answer(places) for _ in range(chance.choice((0, 1, 1)))]
     return acts, traps
 
@@ -124,11 +128,14 @@ def _race(places: Places) -> tuple[list[Act], Traps]:
         for deed in [_pause(chance, 0.5, 12.0)]
     ]
     acts = [
-        places.act("get", at=start + chance.uniform(0.0, 2.0))
-        for start in (0.0, 40.0, 80.0)
-        for _ in range(8)
+        places.act("get", at=start + chance.uniform(0.0, 0.03), slot=slot)
+        for due in (0.0, 41.0, 82.0)
+        for start in (due + chance.uniform(0.0, 1.0), due + chance.uniform(1.0, 5.0))
+        for slot in places.slots
     ]
-    kinds: tuple[What, ...] = ("redis", "flaky redis", "slow", "rejected", "consent", "unheard")
+    if chance.random() < 0.6:
+        acts.append(places.act("redis", at=0.0, seconds=places.seconds))
+    kinds: tuple[What, ...] = ("redis", "flaky redis", "slow", "rejected", "consent", "slow pleo")
     acts += [places.act(chance.choice(kinds)) for _ in range(chance.randint(0, 4))]
     return acts, tuple(traps)
 
@@ -136,19 +143,71 @@ def _race(places: Places) -> tuple[list[Act], Traps]:
 def _escrows(places: Places) -> tuple[list[Act], Traps]:
     """PostgreSQL is away, some with pairs stand still or die, and others find what they left."""
     chance = places.chance
-    outage: Deed = chance.choice(("postgres", "read only", "cut", "seals"))
+    outage: Deed = chance.choice(("postgres", "postgres", "read only", "cut", "seals"))
     away = chance.uniform(3.0, 70.0)
     first, second = chance.choice(places.slots), chance.choice(places.slots)
-    after: tuple[Deed, float] = (chance.choice(("pause", "kill", "redis", "flush")), away / 2)
     traps = [(first, places.trap(("sent", "present>", "apply<"), (outage, away)))]
-    traps.append((first, places.trap(("put>", "put<", "present>", "drop<"), after)))
-    stall = _pause(chance, 1.0, 60.0)
-    traps.append((second, places.trap(("find>", "apply<", "present>"), stall, left=2)))
+    ends: tuple[tuple[Deed, ...], ...] = (("pause",), ("kill",), ("kill", "redis"), ("flush",))
+    deeds = [(deed, chance.uniform(5.0, 90.0)) for deed in chance.choice(ends)]
+    traps.append((first, places.trap(("put>", "put>", "put<", "present>"), *deeds)))
+    end: tuple[Deed, float] = (chance.choice(("kill", "pause")), chance.uniform(1.0, 60.0))
+    traps.append((second, places.trap(("find>", "apply<", "present>", "drop<", "drop>"), end)))
     acts = _callers(places, 25)
     kinds: tuple[What, ...] = ("consent", "import", "revoke", "postgres", "kill", "flush", "redis")
     acts += [places.act(chance.choice(kinds)) for _ in range(chance.randint(0, 4))]
     acts += [_slow_answer(places) for _ in range(chance.choice((0, 0, 1)))]
     return acts, tuple(traps)
+
+
+def _handover(places: Places) -> tuple[list[Act], Traps]:
+    """A pair comes into escrow at the moment at which another looks for it, or after."""
+    chance = places.chance
+    holder, other = chance.sample(places.slots, 2)
+    meeting = ATTEMPT + QUARANTINE + chance.uniform(0.0, 8.0)
+    stall = _pause(chance, 1.0, 10.0)
+    left = chance.choice((1, 1, 2))
+    traps = (
+        (holder, places.trap(("present>", "apply<"), ("pause", meeting), ("cut", 90.0))),
+        (other, places.trap(("find<", "find>"), stall, left=left)),
+        (holder, places.trap(("put>", "drop>"), (chance.choice(("kill", "pause")), 30.0))),
+    )
+    acts = [places.act("get", at=0.0, slot=holder)]
+    acts += [places.act("get", at=at, slot=other) for at in (ATTEMPT, ATTEMPT + 2, 55.0, 60.0)]
+    acts += _callers(places, 5)
+    whats: tuple[What, ...] = ("revoke", "consent", "import", "slow pleo")
+    for what in chance.sample(whats, chance.choice((0, 1, 1, 2))):
+        acts.append(places.act(what, at=meeting + chance.uniform(-8.0, 8.0)))
+    return acts, traps
+
+
+def _crowded(places: Places) -> tuple[list[Act], Traps]:
+    """A refresh and a consent both have pairs that PostgreSQL does not take."""
+    chance = places.chance
+    # Whoever consents completes at the first replica.
+    first, holder = places.slots[:2]
+    until = ATTEMPT + chance.uniform(1.0, 30.0)
+    traps = (
+        (holder, places.trap(("present>", "apply<"), ("pause", until))),
+        (first, places.trap(("present>",), ("postgres", chance.uniform(10.0, 60.0)))),
+        (first, places.trap(("put>",), ("kill", chance.uniform(1.0, 60.0)))),
+    )
+    acts = [places.act("get", at=0.0, slot=holder)]
+    what: What = chance.choice(("consent", "consent", "import"))
+    acts.append(places.act(what, at=chance.uniform(2.0, 30.0), slot=first))
+    times = (chance.uniform(35.0, places.seconds) for _ in range(8))
+    return acts + [places.act("get", at=at) for at in times], traps
+
+
+def _unlucky(places: Places) -> tuple[list[Act], Traps]:
+    """Pleo's answers are lost, come late, or say nothing, one after another."""
+    chance = places.chance
+    whats: tuple[What, ...] = ("lost answer", "not processed", "slow pleo", "pleo")
+    row = chance.choices(whats, (4, 3, 2, 1), k=chance.randint(2, 4))
+    acts = [places.act(what, at=0.0, seconds=chance.uniform(1.0, 17.0)) for what in row]
+    acts += [places.act("get", at=0.01), *_callers(places, 15)]
+    if chance.random() < 0.5:
+        acts.append(places.act(chance.choice((*_CALLS, *_PROCESSES))))
+    return acts, ()
 
 
 def _pause(chance: random.Random, least: float, most: float) -> tuple[Deed, float]:
@@ -200,9 +259,12 @@ class _Profile:
 
 
 _PROFILES: Final = (
-    _Profile(name="mixed", weight=8, scene=_mixed, seconds=(40.0, 80.0, 140.0)),
+    _Profile(name="mixed", weight=7, scene=_mixed, seconds=(40.0, 80.0, 140.0)),
     _Profile(name="silent", weight=4, scene=_silent, seconds=(90.0,)),
-    _Profile(name="leaving", weight=3, scene=_leaving, seconds=(80.0,)),
+    _Profile(name="leaving", weight=4, scene=_leaving, seconds=(80.0,)),
     _Profile(name="race", weight=2, scene=_race, seconds=(50.0, 90.0)),
     _Profile(name="escrows", weight=4, scene=_escrows, seconds=(60.0, 100.0)),
+    _Profile(name="handover", weight=2, scene=_handover, seconds=(75.0,)),
+    _Profile(name="crowded", weight=2, scene=_crowded, seconds=(75.0,)),
+    _Profile(name="unlucky", weight=2, scene=_unlucky, seconds=(50.0, 90.0)),
 )
