@@ -29,6 +29,9 @@ class Commits:
             self._laws.story.break_law(NEWEST_WINS, what)
         if after.last_attempt < before.last_attempt:
             self._laws.story.break_law(NEWEST_WINS, "an attempt's number was given twice")
+        attempt = after.attempt
+        if attempt is not None and attempt.phase is AttemptPhase.ARMED:
+            self._laws.armed_at.setdefault((after.tenant, attempt.number), now)
         if after.pair != before.pair and after.pair is not None:
             self._judge_stored(process, before, after)
         if after.state is not before.state:
@@ -48,7 +51,7 @@ class Commits:
             return
         if mine in self._keeping.stored:
             self._laws.story.break_law(NEWEST_WINS, "a pair is stored a second time")
-        self._keeping.stored.add(mine)
+        self._keeping.note_stored(mine)
         what = f"{self._keeping.name(mine)} as generation {after.generation} of {after.tenant}"
         self._laws.story.tell(process.name, f"commits {what} (attempt {after.pair_attempt})")
         is_consent = after.consent_attempt != before.consent_attempt

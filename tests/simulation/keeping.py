@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -37,8 +38,31 @@ class Keeping:
     escrowed: set[str] = field(default_factory=set)
     """Refresh tokens that Redis has acknowledged, and has not forgotten by itself."""
 
+    kept_at: dict[str, float] = field(default_factory=dict)
+    """When PostgreSQL or Redis first had a refresh token, on the loop's clock."""
+
     received: dict[str, list[Process]] = field(default_factory=dict)
     """Whom Pleo's answers reached."""
+
+    def note_stored(self, refresh_token: str) -> None:
+        """Notes that PostgreSQL has it."""
+        self.stored.add(refresh_token)
+        self.kept_at.setdefault(refresh_token, asyncio.get_running_loop().time())
+
+    def note_escrowed(self, refresh_token: str) -> None:
+        """Notes that Redis has it."""
+        self.escrowed.add(refresh_token)
+        self.kept_at.setdefault(refresh_token, asyncio.get_running_loop().time())
+
+    def is_overtaken(self, refresh_token: str, *, armed_at: float) -> bool:
+        """Whether who had it stood still and kept it only when another was about to present.
+
+        Between the last look for it and the presentation there is a moment that no client can
+        close; whoever stands still for longer than a deadline and a quarantine may come just then.
+        """
+        receivers = self.received.get(refresh_token, [])
+        was_late = self.kept_at.get(refresh_token, armed_at) >= armed_at
+        return was_late and any(each.was_paused_lately() for each in receivers)
 
     def find(self, refresh_token: str) -> Located | None:
         """Returns where a refresh token belongs at Pleo."""

@@ -74,6 +74,9 @@ class Laws:
         self.doubtful: set[str] = set()
         """Tenants of which a pair was lost on its way, and not by the code."""
 
+        self.armed_at: dict[tuple[str, int], float] = {}
+        """By tenant and number of the attempt: since when it might present."""
+
         self.brought_by: dict[str, Shown] = {}
         """By refresh token: whose answer it came with."""
 
@@ -91,7 +94,7 @@ class Laws:
         """Takes note of a row that was there before."""
         self.states[row.tenant] = [(asyncio.get_running_loop().time(), row)]
         if (refresh_token := refresh_token_of(row)) is not None:
-            self.keeping.stored.add(refresh_token)
+            self.keeping.note_stored(refresh_token)
             self._given.add(refresh_token)
 
     def presenting(self, process: Process, request: TokenRequest, window: WireWindow) -> Shown:
@@ -146,10 +149,14 @@ class Laws:
             if keepers:
                 what = f"a superseded token is shown; {keepers[0]} has {self.keeping.name(newer)}"
                 self.story.break_law(NOTHING_LOST, what)
-            elif not self.keeping.may_be_lost(newer):
+            elif not (self.keeping.may_be_lost(newer) or self._is_overtaken(shown, newer)):
                 what = f"{self.keeping.name(newer)} reached us, and nobody has it"
                 self.story.break_law(NOTHING_LOST, what)
             self.doubtful.add(shown.tenant)
+
+    def _is_overtaken(self, shown: Shown, newer: str) -> bool:
+        armed_at = self.armed_at.get((shown.tenant, shown.number), 0.0)
+        return self.keeping.is_overtaken(newer, armed_at=armed_at)
 
     def is_brought(self, refresh_token: str, newer: str) -> bool:
         """Whether a token was handed over for an import although a consent has replaced it."""

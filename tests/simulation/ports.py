@@ -168,7 +168,7 @@ class WayToEscrows:
         is_put = can_be_put and await self.inner.put(escrow)
         self.quiet.stir()
         if is_put:
-            self.laws.keeping.escrowed.add(escrow.issued.refresh_token.reveal())
+            self.laws.keeping.note_escrowed(escrow.issued.refresh_token.reveal())
         await self.process.step("put>")
         return is_put and self._is_heard()
 

@@ -52,7 +52,7 @@ def draw(seed: int) -> Plan:
     chance = dice(seed, "plan")
     profile = chance.choices(_PROFILES, [each.weight for each in _PROFILES])[0]
     slots = ("a", "b", "c")[: chance.choice((2, 2, 3))]
-    tenants = ("acme", "blue")[: chance.choice((1, 1, 1, 2))]
+    tenants = ("acme", "blue")[: chance.choice(profile.tenants)]
     seconds = chance.choice(profile.seconds)
     crowded = [chance.uniform(0.0, seconds) for _ in range(chance.randint(1, 4))]
     places = Places(
@@ -134,7 +134,9 @@ def _race(places: Places) -> tuple[list[Act], Traps]:
         for slot in places.slots
     ]
     if chance.random() < 0.6:
-        acts.append(places.act("redis", at=0.0, seconds=places.seconds))
+        acts.append(places.act("redis", at=0.0, seconds=chance.choice((3.0, places.seconds))))
+    if chance.random() < 0.4:
+        acts.append(places.act("lost answer", at=0.0))
     kinds: tuple[What, ...] = ("redis", "flaky redis", "slow", "rejected", "consent", "slow pleo")
     acts += [places.act(chance.choice(kinds)) for _ in range(chance.randint(0, 4))]
     return acts, tuple(traps)
@@ -167,7 +169,7 @@ def _handover(places: Places) -> tuple[list[Act], Traps]:
     stall = _pause(chance, 1.0, 10.0)
     left = chance.choice((1, 1, 2))
     traps = (
-        (holder, places.trap(("present>", "apply<"), ("pause", meeting), ("cut", 90.0))),
+        (holder, places.trap(("present>",), ("pause", meeting), ("cut", 90.0))),
         (other, places.trap(("find<", "find>"), stall, left=left)),
         (holder, places.trap(("put>", "drop>"), (chance.choice(("kill", "pause")), 30.0))),
     )
@@ -185,9 +187,10 @@ def _crowded(places: Places) -> tuple[list[Act], Traps]:
     chance = places.chance
     # Whoever consents completes at the first replica.
     first, holder = places.slots[:2]
-    until = ATTEMPT + chance.uniform(1.0, 30.0)
+    # Before the next sweep, or later: who has read an escrow has a copy.
+    until = ATTEMPT + chance.choice((chance.uniform(0.5, 5.0), chance.uniform(1.0, 30.0)))
     traps = (
-        (holder, places.trap(("present>", "apply<"), ("pause", until))),
+        (holder, places.trap(("present>",), ("pause", until))),
         (first, places.trap(("present>",), ("postgres", chance.uniform(10.0, 60.0)))),
         (first, places.trap(("put>",), ("kill", chance.uniform(1.0, 60.0)))),
     )
@@ -195,6 +198,23 @@ def _crowded(places: Places) -> tuple[list[Act], Traps]:
     what: What = chance.choice(("consent", "consent", "import"))
     acts.append(places.act(what, at=chance.uniform(2.0, 30.0), slot=first))
     times = (chance.uniform(35.0, places.seconds) for _ in range(8))
+    return acts + [places.act("get", at=at) for at in times], traps
+
+
+def _forgotten(places: Places) -> tuple[list[Act], Traps]:
+    """An escrow outlives its owner, and then whoever might have read it."""
+    chance = places.chance
+    holder, other = chance.sample(places.slots, 2)
+    ends: list[tuple[Deed, float]] = [("kill", chance.uniform(6.0, 80.0))]
+    if chance.random() < 0.5:
+        ends.append(("redis", chance.uniform(40.0, 90.0)))
+    traps = (
+        (holder, places.trap(("present>",), ("postgres", chance.uniform(4.0, 30.0)))),
+        (holder, places.trap(("put>",), *ends)),
+        (other, places.trap(("drop>",), ("kill", chance.uniform(1.0, 60.0)))),
+    )
+    acts = [places.act("get", at=0.0, slot=holder)]
+    times = (chance.uniform(ATTEMPT - 5, places.seconds) for _ in range(10))
     return acts + [places.act("get", at=at) for at in times], traps
 
 
@@ -257,14 +277,17 @@ class _Profile:
     seconds: tuple[float, ...]
     """How long it may last: as long as its story takes."""
 
+    tenants: tuple[int, ...] = (1, 1, 1, 2)
+
 
 _PROFILES: Final = (
     _Profile(name="mixed", weight=7, scene=_mixed, seconds=(40.0, 80.0, 140.0)),
     _Profile(name="silent", weight=4, scene=_silent, seconds=(90.0,)),
     _Profile(name="leaving", weight=4, scene=_leaving, seconds=(80.0,)),
-    _Profile(name="race", weight=2, scene=_race, seconds=(50.0, 90.0)),
+    _Profile(name="race", weight=2, scene=_race, seconds=(50.0, 90.0), tenants=(1,)),
     _Profile(name="escrows", weight=4, scene=_escrows, seconds=(60.0, 100.0)),
-    _Profile(name="handover", weight=2, scene=_handover, seconds=(75.0,)),
-    _Profile(name="crowded", weight=2, scene=_crowded, seconds=(75.0,)),
+    _Profile(name="handover", weight=2, scene=_handover, seconds=(75.0,), tenants=(1,)),
+    _Profile(name="crowded", weight=2, scene=_crowded, seconds=(75.0,), tenants=(1,)),
+    _Profile(name="forgotten", weight=2, scene=_forgotten, seconds=(75.0,), tenants=(1,)),
     _Profile(name="unlucky", weight=2, scene=_unlucky, seconds=(50.0, 90.0)),
 )
