@@ -20,7 +20,7 @@ from broker.service.messages import (
     StartedAuthorization,
 )
 from simulation.cast import Cast
-from simulation.plan import Act
+from simulation.plan import LONGEST_CONSENT, Act
 from simulation.process import Gone, Process
 from simulation.serving import DEFECT, Asked
 from support.consent_service import BINDING, WEB
@@ -99,7 +99,7 @@ class People:
         started = await process.ask(lambda service: service.broker.start_authorization(request))
         if not isinstance(started, StartedAuthorization):
             return
-        await asyncio.sleep(act.choice * 5)
+        await asyncio.sleep(act.choice * LONGEST_CONSENT)
         company = self.companies[act.tenant]
         code = self.cast.fleet.pleo.consent(started.authorization_uri, company=company)
         self.cast.story.tell("-", f"the customer of {act.tenant} consents")

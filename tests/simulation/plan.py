@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from broker.sandbox.settings import ReuseMode, SecondConsent
 from simulation.process import Deed, Trap
@@ -17,6 +17,10 @@ What = Literal[
     "flush", "news", "pleo", "slow pleo", "lost answer", "not processed", "unreachable",
     "late send", "twice",
 ]  # fmt: skip
+
+
+LONGEST_CONSENT: Final = 5.0
+"""Seconds that a customer takes at Pleo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from simulation.plan import Act, Places, Plan, What, dice, duration
+from broker.service.adoption import SWEEP_SECONDS
+from simulation.plan import LONGEST_CONSENT, Act, Places, Plan, What, dice, duration
 from simulation.process import Deed, Trap
 
 Traps: TypeAlias = tuple[tuple[str, Trap], ...]
@@ -187,17 +188,21 @@ def _crowded(places: Places) -> tuple[list[Act], Traps]:
     chance = places.chance
     # Whoever consents completes at the first replica.
     first, holder = places.slots[:2]
-    # Before the next sweep, or later: who has read an escrow has a copy.
-    until = ATTEMPT + chance.choice((chance.uniform(0.5, 5.0), chance.uniform(1.0, 30.0)))
+    consent = places.act("consent", at=chance.uniform(2.0, ATTEMPT), slot=first)
+    stall: Deed = chance.choice(("pause", "cut"))
+    until = ATTEMPT + chance.uniform(0.5, 20.0)
+    if stall == "cut":
+        # Both happen between two sweeps: who has read an escrow has a copy.
+        comes_at = chance.randint(2, 8) * SWEEP_SECONDS + chance.uniform(0.1, 1.0)
+        consent = replace(consent, at=comes_at - consent.choice * LONGEST_CONSENT)
+        until = comes_at + chance.uniform(0.2, 3.0)
     traps = (
-        (holder, places.trap(("present>",), ("pause", until))),
-        (first, places.trap(("present>",), ("postgres", chance.uniform(10.0, 60.0)))),
-        (first, places.trap(("put>",), ("kill", chance.uniform(1.0, 60.0)))),
+        (holder, places.trap(("present>",), (stall, until))),
+        (first, places.trap(("present>",), ("cut", chance.uniform(10.0, 60.0)))),
+        (first, places.trap(("put>",), ("kill", chance.uniform(6.0, 60.0)))),
     )
-    acts = [places.act("get", at=0.0, slot=holder)]
-    what: What = chance.choice(("consent", "consent", "import"))
-    acts.append(places.act(what, at=chance.uniform(2.0, 30.0), slot=first))
-    times = (chance.uniform(35.0, places.seconds) for _ in range(8))
+    acts = [places.act("get", at=0.0, slot=holder), consent]
+    times = (chance.uniform(ATTEMPT, places.seconds) for _ in range(8))
     return acts + [places.act("get", at=at) for at in times], traps
 
 
