@@ -141,8 +141,9 @@ class Deeds:
         self._later(seconds, lambda: self.start(process.slot))
 
     def pause(self, process: Process, seconds: float) -> None:
-        """Lets a process stand still."""
+        """Lets a process stand still; its leases run out under it."""
         process.pause()
+        self._cast.fleet.redis.stall()
         self._later(seconds, process.go_on)
 
     async def _stop(self, process: Process, seconds: float) -> None:

@@ -59,9 +59,8 @@ class FakeRedis:
     def is_reachable(self, value: bool) -> None:
         if value and not self._is_reachable:
             self._tell_everybody(Resubscribed())
-        if not value:  # nobody extends any more
-            for lease in self._leases.values():
-                lease.until = min(lease.until, _now() + lease.ttl)
+        if not value:
+            self.stall()
         self._is_reachable = value
 
     @property
@@ -73,6 +72,11 @@ class FakeRedis:
         """Forgets everything, as FLUSHALL or a failover to an empty copy does."""
         self._leases.clear()
         self.escrows.clear()
+
+    def stall(self) -> None:
+        """Lets every lease run out under its holder, who does not come to extend it any more."""
+        for lease in self._leases.values():
+            lease.until = min(lease.until, _now() + lease.ttl)
 
     def take(self, tenant: str, owner: object, times: LeaseTimes) -> bool:
         """Gives a lease to an owner, unless another has it; extensions are counted in."""
