@@ -8,8 +8,9 @@ draws first which kinds there are at all.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -48,10 +49,15 @@ QUARANTINE: Final = 20.0
 """Seconds from the next claim to its presentation."""
 
 
+def seeds_of(profile: str) -> Iterator[int]:
+    """Returns the seeds that are of one kind, for ever."""
+    return (seed for seed in itertools.count() if _draw_profile(dice(seed, "plan")).name == profile)
+
+
 def draw(seed: int) -> Plan:
     """Draws the schedule of a seed."""
     chance = dice(seed, "plan")
-    profile = chance.choices(_PROFILES, [each.weight for each in _PROFILES])[0]
+    profile = _draw_profile(chance)
     slots = ("a", "b", "c")[: chance.choice((2, 2, 3))]
     tenants = ("acme", "blue")[: chance.choice(profile.tenants)]
     seconds = chance.choice(profile.seconds)
@@ -72,6 +78,10 @@ def draw(seed: int) -> Plan:
         traps=traps,
         stop_patience=chance.uniform(0.0, 5.0),
     )
+
+
+def _draw_profile(chance: random.Random) -> _Profile:
+    return chance.choices(_PROFILES, [each.weight for each in _PROFILES])[0]
 
 
 def _mixed(places: Places) -> tuple[list[Act], Traps]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -47,6 +47,7 @@ class Outcome:
     """How a schedule went."""
 
     seed: int
+    profile: str
     story: tuple[str, ...]
     broken: Broken | None
     presentations: int
@@ -61,7 +62,7 @@ def run_schedule(seed: int) -> Outcome:
     return run_virtual(_run(seed), debug=False)
 
 
-def first_broken(seeds: range) -> Outcome | None:
+def first_broken(seeds: Iterable[int]) -> Outcome | None:
     """Returns the first schedule of these in which a law is broken."""
     outcomes = (run_schedule(seed) for seed in seeds)
     return next((outcome for outcome in outcomes if outcome.broken is not None), None)
@@ -85,6 +86,7 @@ async def _run(seed: int) -> Outcome:
         await _play(cast)
     return Outcome(
         seed=seed,
+        profile=plan.profile,
         story=tuple(cast.story.lines),
         broken=cast.story.broken,
         presentations=pleo.sandbox.record.counts().presentations,
