@@ -21,6 +21,7 @@ from broker.domain.facts import (
     Fact,
     LoopFailed,
 )
+from broker.domain.guard import FEWEST_GRANTS
 from broker.domain.history import AttemptOutcome
 from broker.service.build import Options, Ports, build_service
 from simulation.commits import Commits
@@ -29,15 +30,14 @@ from simulation.laws import Laws
 from simulation.plan import Plan, dice
 from simulation.ports import (
     WayToAnnouncements,
-    WayToConsents,
     WayToEscrows,
-    WayToGrants,
     WayToLeases,
     WayToPleo,
 )
 from simulation.process import Process, Trap
 from simulation.quiet import Quiet
 from simulation.serving import DEFECT, Serving
+from simulation.store_ports import WayToConsents, WayToFleet, WayToGrants
 from simulation.story import Story
 from simulation.weather import Weather
 from support.consent_service import REGISTRATION, LongChance
@@ -46,6 +46,9 @@ from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.service import Fleet, virtual_now
+
+_OF_THE_GUARD = frozenset({"guard", "canary"})
+"""Loops that do nothing until so many grants are refused as no schedule here has."""
 
 _DEFINITE = frozenset({AttemptOutcome.ROTATED, AttemptOutcome.REFUSED})
 
@@ -167,6 +170,8 @@ class Cast:
                 ports, options = self._ports(process), self._options(process)
                 process.service, process.tasks = build_service(ports, options, tasks), tasks
                 for name, loop in process.service.loops().items():
+                    if name in _OF_THE_GUARD and len(self.plan.tenants) < FEWEST_GRANTS:
+                        continue  # it never holds
                     tasks.create_task(loop(), name=f"{name} of {process.name}")
 
     def _ports(self, process: Process) -> Ports:
@@ -181,7 +186,9 @@ class Cast:
                 quiet=self.quiet,
                 elsewhere=self.fleet.tasks,
             ),
-            fleet=FakeFleetStore(world),
+            fleet=WayToFleet(
+                process=process, inner=FakeFleetStore(world), world=world, quiet=self.quiet
+            ),
             consents=WayToConsents(process=process, inner=FakeConsentStore(world)),
             leases=WayToLeases(process=process, inner=FakeLeases(redis)),
             announcements=WayToAnnouncements(process=process, inner=FakeAnnouncements(redis)),

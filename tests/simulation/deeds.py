@@ -126,6 +126,7 @@ class Deeds:
     def _turn_clock(self, act: Act) -> None:
         """Lets PostgreSQL's clock jump, as where another machine takes over."""
         self._cast.laws.clock_jumps()
+        self._cast.quiet.stir()
         self._cast.clock.offset += timedelta(seconds=act.seconds * (1 if act.choice < 0.5 else -1))
 
     def _lose_key(self, act: Act) -> None:

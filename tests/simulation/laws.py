@@ -160,7 +160,9 @@ class Laws:
 
     def is_brought(self, refresh_token: str, newer: str) -> bool:
         """Whether a token was handed over for an import although a consent has replaced it."""
-        brought_by = self.brought_by.get(newer)
+        located = self.keeping.find(refresh_token)
+        next_one = self.keeping.newer(located)[0] if located else newer
+        brought_by = self.brought_by.get(next_one)
         is_of_consent = brought_by is None or brought_by.refresh_token is None
         is_handed_over = refresh_token not in self.brought_by and refresh_token not in self._given
         return is_of_consent and is_handed_over

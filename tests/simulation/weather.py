@@ -8,7 +8,7 @@ from typing import Final
 
 from broker.domain.errors import StoreUnavailable
 
-WRITES: Final = frozenset({"apply", "start", "spend", "note_used"})
+WRITES: Final = frozenset({"apply", "start", "spend", "note_used", "apply fleet", "beat"})
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,0 +1,181 @@
+"""PostgreSQL as one process reaches it: the fakes of `support`, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypeVar
+
+from broker.domain.authorization import Authorization, Outcome
+from broker.domain.errors import BrokerError, KeyUnavailable, StoreUnavailable
+from broker.domain.evidence import Evidence
+from broker.domain.fleet import FleetState
+from broker.domain.grant import Grant
+from broker.domain.imports import Import
+from broker.domain.secret import RefreshToken
+from broker.ports import (
+    AnsweredRefresh,
+    Change,
+    ChangesPage,
+    FleetSnapshot,
+    Guarded,
+    ListQuery,
+    Snapshot,
+)
+from broker.service.fleet import POLL_SECONDS as FLEET_POLL_SECONDS
+from broker.service.news import POLL_SECONDS
+from simulation.commits import Commits
+from simulation.process import Process
+from simulation.quiet import Quiet
+from simulation.weather import WRITES
+from support.fake_fleet import FakeFleetStore
+from support.fake_store import FakeConsentStore, FakeGrantStore
+from support.fake_world import FakeWorld
+from support.virtual_time import nap
+
+T = TypeVar("T")
+
+LATEST_COMMIT: Final = 5.0
+"""Seconds after which a statement that lost its client is at its end: what the server lets one take
+(`statement_timeout`)."""
+
+
+async def _ask(process: Process, method: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Asks PostgreSQL."""
+    await process.step(f"{method}<", is_brief=method not in WRITES)
+    try:
+        process.weather.meet_postgres(process.slot, method, process.chance)
+        answer = await work()
+        await process.step(f"{method}>")
+        process.weather.hear_postgres(process.slot, process.chance)
+    except StoreUnavailable:
+        process.troubled()
+        if process.slot in process.weather.without_postgres:
+            process.note_cut()
+        raise
+    except KeyUnavailable:
+        process.note_cut()  # what it cannot seal it can hand to nobody
+        raise
+    return answer
+
+
+async def _later(write: Callable[[], Awaitable[object]], delay: float) -> None:
+    await nap(delay)
+    with suppress(BrokerError):  # whoever would have to be told has gone
+        await write()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToGrants:
+    """Upholds `GrantStore`; every commit is judged."""
+
+    process: Process
+    inner: FakeGrantStore
+    world: FakeWorld
+    commits: Commits
+    quiet: Quiet
+    elsewhere: asyncio.TaskGroup
+    """Where PostgreSQL goes on with what nobody waits for any more."""
+
+    async def read(self, tenant: str) -> Snapshot:
+        return await _ask(self.process, "read", lambda: self.inner.read(tenant))
+
+    async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
+        tenant = change.after.tenant
+
+        async def write() -> Snapshot | None:
+            row = self.world.rows.get(tenant)
+            written = await self.inner.apply(before, change)
+            if written is not None:
+                earlier = row.grant if row else Grant(tenant=tenant)
+                self.commits.judge(self.process, earlier, self.world.rows[tenant].grant)
+                self.quiet.stir()
+            return written
+
+        async def work() -> Snapshot | None:
+            if self.process.chance.random() >= self.process.weather.committed_late:
+                return await write()
+            delay = self.process.chance.uniform(0.05, LATEST_COMMIT)
+            self.elsewhere.create_task(_later(write, delay), name="a statement under way")
+            raise StoreUnavailable("bad weather: nobody knows yet")
+
+        return await _ask(self.process, "apply", work)
+
+    async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
+        return await _ask(self.process, "list", lambda: self.inner.list_grants(query))
+
+    async def changes(self, cursor: int) -> ChangesPage:
+        if cursor == self.world.transaction and not self.process.expects("changes<", "changes>"):
+            await self.quiet.pass_turns(POLL_SECONDS)
+        return await _ask(self.process, "changes", lambda: self.inner.changes(cursor))
+
+    async def note_used(self, tenants: Sequence[str]) -> None:
+        await _ask(self.process, "note_used", lambda: self.inner.note_used(tenants))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToFleet:
+    """Upholds `FleetStore`."""
+
+    process: Process
+    inner: FakeFleetStore
+    world: FakeWorld
+    quiet: Quiet
+    polled: list[int] = field(default_factory=list)
+    """The version that the loop has seen; nothing before its first look."""
+
+    async def read(self) -> FleetSnapshot:
+        if not self._is_a_poll():
+            return await _ask(self.process, "read fleet", self.inner.read)
+        is_known = self.polled == [self.world.fleet_version]
+        if is_known and not self.process.expects("read fleet<", "read fleet>"):
+            await self.quiet.pass_turns(FLEET_POLL_SECONDS)
+        snapshot = await _ask(self.process, "read fleet", self.inner.read)
+        self.polled[:] = [snapshot.version]
+        return snapshot
+
+    def _is_a_poll(self) -> bool:
+        """Whether the loop asks that does nothing else; others want to know it now."""
+        task = asyncio.current_task()
+        return task is not None and task.get_name() == f"fleet of {self.process.name}"
+
+    async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
+        self.quiet.stir()
+        return await _ask(self.process, "apply fleet", lambda: self.inner.apply(before, after))
+
+    async def beat(self, replica: str, build: str) -> int:
+        return await _ask(self.process, "beat", lambda: self.inner.beat(replica, build))
+
+    async def weigh(self, answered: AnsweredRefresh) -> Evidence:
+        return await _ask(self.process, "weigh", lambda: self.inner.weigh(answered))
+
+    async def tenants(self, which: Guarded, *, limit: int) -> Sequence[str]:
+        return await _ask(self.process, "tenants", lambda: self.inner.tenants(which, limit=limit))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayToConsents:
+    """Upholds `ConsentStore`."""
+
+    process: Process
+    inner: FakeConsentStore
+
+    async def start(self, authorization: Authorization) -> None:
+        await _ask(self.process, "start", lambda: self.inner.start(authorization))
+
+    async def find(self, state_hash: bytes) -> tuple[Authorization, datetime] | None:
+        return await _ask(self.process, "find state", lambda: self.inner.find(state_hash))
+
+    async def spend(self, state_hash: bytes, outcome: Outcome) -> None:
+        await _ask(self.process, "spend", lambda: self.inner.spend(state_hash, outcome))
+
+    async def find_import(self, fingerprint: bytes) -> Import | None:
+        return await _ask(self.process, "find import", lambda: self.inner.find_import(fingerprint))
+
+    async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
+        return await _ask(
+            self.process, "fingerprint", lambda: self.inner.fingerprint(refresh_token)
+        )
