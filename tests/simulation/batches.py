@@ -40,5 +40,6 @@ def spread(work: Callable[[T], R], items: Iterable[T], *, jobs: int) -> Iterator
     if jobs == 1:
         yield map(work, items)
         return
-    with multiprocessing.Pool(jobs) as pool:
+    # Not forked: whoever asks may have threads, and a loop that has run.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         yield pool.imap(work, items)

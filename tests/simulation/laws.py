@@ -146,7 +146,10 @@ class Laws:
                 continue
             is_protected = self._is_protected(newer)
             keepers = self.keeping.keepers(newer, is_protected=is_protected)
-            if keepers:
+            if newer in shown.process.known:
+                what = f"a superseded token is shown by who has had {self.keeping.name(newer)}"
+                self.story.break_law(NOTHING_LOST, what)
+            elif keepers:
                 what = f"a superseded token is shown; {keepers[0]} has {self.keeping.name(newer)}"
                 self.story.break_law(NOTHING_LOST, what)
             elif not (self.keeping.may_be_lost(newer) or self._is_overtaken(shown, newer)):
@@ -237,6 +240,7 @@ class Laws:
         if issued is not None and shown.number:
             refresh_token = issued.reveal()
             shown.process.hands[(shown.tenant, shown.number)] = refresh_token
+            shown.process.known.add(refresh_token)
             self.brought_by[refresh_token] = shown
             self.keeping.received.setdefault(refresh_token, []).append(shown.process)
 

@@ -49,7 +49,55 @@ ALL: Final[tuple[Mutant, ...]] = (
     service.transport_retries_by_itself,
 )
 
-UNSEEN: Final[dict[Mutant, str]] = {}
+SOON: Final[dict[Mutant, str]] = {
+    writes.claim_is_not_fenced_by_generation: "race",
+    service.own_time_is_not_checked: "silent",
+    service.exchange_takes_no_claim: "leaving",
+    writes.exchange_waits_for_nobody: "leaving",
+    writes.reconnect_is_fenced_by_generation: "crowded",
+    service.there_is_no_quarantine: "handover",
+    service.escrows_are_never_looked_for: "forgotten",
+    service.escrow_that_cannot_be_adopted_is_ignored: "handover",
+    service.redis_unreachable_is_no_escrow: "forgotten",
+    writes.doubt_is_forgotten: "handover",
+    writes.not_processed_clears_doubt: "unlucky",
+    writes.pair_is_stored_without_a_fence: "crowded",
+    writes.success_needs_its_own_live_attempt: "handover",
+    writes.first_success_wins: "silent",
+    writes.late_success_clears_anothers_attempt: "silent",
+    writes.refusal_is_fenced_by_generation_alone: "refused",
+    writes.refusal_is_fenced_by_attempt_alone: "silent",
+    writes.refusal_is_not_fenced: "refused",
+    writes.unknown_clears_the_attempt: "unlucky",
+    writes.unknown_sets_reauth_required: "unlucky",
+    service.pair_is_dropped_when_postgresql_refuses: "forgotten",
+    service.lost_acknowledgement_is_a_commit: "forgotten",
+    writes.lost_acknowledgement_is_a_failure: "escrows",
+    service.there_is_one_escrow_for_each_tenant: "crowded",
+    writes.escrow_is_adopted_without_a_fence: "crowded",
+    service.escrow_is_taken_out_before_the_commit: "forgotten",
+    service.reader_forgets_an_escrow_that_postgresql_refuses: "forgotten",
+    writes.revocation_takes_no_number: "leaving",
+    writes.revocation_leaves_the_generation: "leaving",
+    service.a_callers_end_is_the_refreshs_end: "unlucky",
+    service.transport_retries_by_itself: "unlucky",
+}
+"""Each with the weather in which a tenth of the schedules or more show it."""
+
+UNSEEN: Final[dict[Mutant, str]] = {
+    writes.any_success_clears_doubt: (
+        "not to be seen: what the attempt on the row may have done comes back as doubt when it is"
+        " called unknown or is replaced, and a pair stored late is newer than any lost before it"
+    ),
+    writes.janitor_adopts_under_a_live_armed_attempt: (
+        "not to be seen: the attempt stays on the row, nobody presents before its deadline, and"
+        " its own ending is fenced by the generation"
+    ),
+    writes.adoption_waits_for_a_merely_claimed_attempt: (
+        "not to be seen: the owner of the claimed attempt adopts for itself, whom its own attempt"
+        " does not keep waiting, so that the others only come later"
+    ),
+}
 """Those that no schedule can show, and why."""
 
 

@@ -76,6 +76,8 @@ class WayToEscrows:
         for escrow in found or ():
             refresh_token = escrow.issued.refresh_token.reveal()
             self.process.hands[(escrow.tenant, escrow.attempt.number)] = refresh_token
+            if point == "find>":
+                self.process.known.add(refresh_token)
         return found
 
     async def drop(self, escrow: Escrow) -> None:

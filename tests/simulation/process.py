@@ -73,6 +73,10 @@ class Process:
     hands: dict[tuple[str, int], str] = field(default_factory=dict)
     """Refresh tokens that it was given and has not settled, by tenant and number of the attempt."""
 
+    known: set[str] = field(default_factory=set)
+    """Refresh tokens that it was given by Pleo, or found when it was about to present. Not those
+    of a sweep, which knows nothing of who is about to present at that very moment."""
+
     sending: tuple[str, int] = ("", 0)
     """Tenant and number of the attempt that is sending at this very moment."""
 

@@ -113,7 +113,8 @@ class _Profile:
 
 _PROFILES: Final = (
     _Profile(name="mixed", weight=7, scene=_mixed, seconds=(40.0, 80.0, 140.0)),
-    _Profile(name="silent", weight=4, scene=scenes.silent, seconds=(90.0,)),
+    _Profile(name="silent", weight=4, scene=scenes.silent, seconds=(80.0,), tenants=(1,)),
+    _Profile(name="refused", weight=1, scene=scenes.refused, seconds=(60.0,), tenants=(1,)),
     _Profile(name="leaving", weight=4, scene=scenes.leaving, seconds=(80.0,)),
     _Profile(name="race", weight=2, scene=scenes.race, seconds=(50.0, 90.0), tenants=(1,)),
     _Profile(name="escrows", weight=4, scene=scenes.escrows, seconds=(60.0, 100.0)),
@@ -122,3 +123,6 @@ _PROFILES: Final = (
     _Profile(name="forgotten", weight=2, scene=scenes.forgotten, seconds=(75.0,), tenants=(1,)),
     _Profile(name="unlucky", weight=2, scene=scenes.unlucky, seconds=(50.0, 90.0)),
 )
+
+PROFILES: Final = tuple(each.name for each in _PROFILES)
+"""Their names."""

@@ -39,17 +39,33 @@ def silent(places: Places) -> tuple[list[Act], Traps]:
     """Whoever has rotated the grant stands still, and comes back while another presents."""
     chance = places.chance
     holder = chance.choice(places.slots)
-    until = chance.uniform(ATTEMPT, ATTEMPT + QUARANTINE + 30)
-    points = chance.choice((_HOLDING, _HOLDING, _SENDING))
+    points: tuple[str, ...] = chance.choice((_HOLDING, _SENDING))
+    until = chance.uniform(ATTEMPT, 80.0)
+    if chance.random() < 0.6:
+        points, until = ("present>",), ATTEMPT + QUARANTINE + chance.uniform(0.2, 24.0)
     traps = [(holder, places.trap(points, ("pause", until)))]
-    if chance.random() < 0.3:
+    if chance.random() < 0.2:
         other = chance.choice(places.slots)
         traps.append((other, places.trap(_HOLDING, ("pause", duration(chance)))))
-    acts = _callers(places, 30)
-    acts += [_slow_answer(places) for _ in range(chance.choice((0, 1, 1, 2)))]
+    acts = [places.act("get", at=0.0, slot=holder), *_later_callers(places, 15)]
+    acts += [_slow_answer(places) for _ in range(chance.choice((1, 1, 2)))]
     what = chance.choice(LUCK[1:]) if chance.random() < 0.1 else chance.choice(CALLS)
     acts += [places.act(what, at=chance.uniform(ATTEMPT, places.seconds))] * chance.choice((0, 1))
     return acts, tuple(traps)
+
+
+def refused(places: Places) -> tuple[list[Act], Traps]:
+    """Whoever was told that the grant is dead stands still, and says so late."""
+    chance = places.chance
+    # Whoever consents completes at the first replica.
+    first, holder = places.slots[:2]
+    until = ATTEMPT + chance.uniform(0.5, QUARANTINE)
+    traps = ((holder, places.trap(("present>",), ("pause", until))),)
+    acts = [places.act("disconnect", at=0.0), places.act("get", at=0.01, slot=holder)]
+    acts += _later_callers(places, 10)
+    if chance.random() < 0.5:
+        acts.append(places.act("consent", at=chance.uniform(ATTEMPT - 5, until), slot=first))
+    return acts, traps
 
 
 def leaving(places: Places) -> tuple[list[Act], Traps]:
@@ -59,8 +75,12 @@ def leaving(places: Places) -> tuple[list[Act], Traps]:
     until = chance.uniform(ATTEMPT - 10, ATTEMPT + QUARANTINE + 20)
     traps = ((holder, places.trap(_HOLDING, ("pause", until))),)
     acts = _callers(places, 25)
-    if chance.random() < 0.5:
+    if chance.random() < 0.3:
         acts.append(places.act("disconnect", at=0.0))
+    if chance.random() < 0.3:
+        acts.append(places.act("slow pleo", at=0.0, seconds=chance.uniform(5.0, 17.0)))
+        what: What = chance.choice(("consent", "import"))
+        acts.append(places.act(what, at=chance.uniform(0.2, 8.0)))
     for _ in range(chance.choice((1, 1, 2, 3))):
         at = chance.uniform(0.0, until + 10)
         acts.append(places.act(chance.choice(("consent", "import", *CALLS)), at=at))
@@ -116,19 +136,26 @@ def handover(places: Places) -> tuple[list[Act], Traps]:
     chance = places.chance
     holder, other = chance.sample(places.slots, 2)
     meeting = ATTEMPT + QUARANTINE + chance.uniform(0.0, 8.0)
-    stall = _pause(chance, 1.0, 10.0)
-    left = chance.choice((1, 1, 2))
-    traps = (
-        (holder, places.trap(("present>",), ("pause", meeting), ("cut", 90.0))),
-        (other, places.trap(("find<", "find>"), stall, left=left)),
-        (holder, places.trap(("put>", "drop>"), (chance.choice(("kill", "pause")), 30.0))),
-    )
+    look, left, stall = ("find<", "find>"), chance.choice((1, 1, 2)), _pause(chance, 1.0, 10.0)
     acts = [places.act("get", at=0.0, slot=holder)]
     acts += [places.act("get", at=at, slot=other) for at in (ATTEMPT, ATTEMPT + 2, 55.0, 60.0)]
-    acts += _callers(places, 5)
-    whats: tuple[What, ...] = ("revoke", "consent", "import", "slow pleo")
-    for what in chance.sample(whats, chance.choice((0, 1, 1, 2))):
-        acts.append(places.act(what, at=meeting + chance.uniform(-8.0, 8.0)))
+    thirds = [slot for slot in places.slots if slot not in {holder, other}]
+    if thirds and chance.random() < 0.7:
+        # After the arming, before the look that counts: and the row moves on as well.
+        meeting = ATTEMPT + QUARANTINE + chance.uniform(0.3, 3.5)
+        look, left, stall = ("find<", "find<"), 2, _pause(chance, 5.0, 9.5)
+        what: What = chance.choice(("revoke", "revoke", "consent"))
+        acts.append(places.act(what, at=meeting + chance.uniform(0.3, 3.0), slot=thirds[0]))
+    else:
+        acts += _callers(places, 5)
+        whats: tuple[What, ...] = ("revoke", "consent", "import", "slow pleo")
+        for each in chance.sample(whats, chance.choice((0, 1, 1, 2))):
+            acts.append(places.act(each, at=meeting + chance.uniform(-8.0, 8.0)))
+    traps = (
+        (holder, places.trap(("present>",), ("pause", meeting), ("cut", 90.0))),
+        (other, places.trap(look, stall, left=left)),
+        (holder, places.trap(("put>", "drop>"), (chance.choice(("kill", "pause")), 30.0))),
+    )
     return acts, traps
 
 
@@ -167,9 +194,10 @@ def forgotten(places: Places) -> tuple[list[Act], Traps]:
         (holder, places.trap(("put>",), *ends)),
         (other, places.trap(("drop>",), ("kill", chance.uniform(1.0, 60.0)))),
     )
-    acts = [places.act("get", at=0.0, slot=holder)]
-    times = (chance.uniform(ATTEMPT - 5, places.seconds) for _ in range(10))
-    return acts + [places.act("get", at=at) for at in times], traps
+    acts = [places.act("get", at=0.0, slot=holder), *_later_callers(places, 10)]
+    if chance.random() < 0.4:
+        acts.append(places.act("flush", at=chance.uniform(SWEEP_SECONDS + 0.5, ATTEMPT)))
+    return acts, traps
 
 
 def unlucky(places: Places) -> tuple[list[Act], Traps]:
@@ -177,6 +205,8 @@ def unlucky(places: Places) -> tuple[list[Act], Traps]:
     chance = places.chance
     whats: tuple[What, ...] = ("lost answer", "not processed", "slow pleo", "pleo")
     row = chance.choices(whats, (4, 3, 2, 1), k=chance.randint(2, 4))
+    if chance.random() < 0.5:
+        row = ["lost answer", "not processed"]
     acts = [places.act(what, at=0.0, seconds=chance.uniform(1.0, 17.0)) for what in row]
     acts += [places.act("get", at=0.01), *_callers(places, 15)]
     if chance.random() < 0.5:
@@ -192,6 +222,12 @@ def _callers(places: Places, count: int) -> list[Act]:
     """Returns calls all over the time, and some at once."""
     times = [places.chance.uniform(0.0, places.seconds) for _ in range(count)]
     return [places.act("get", at=at) for at in (0.0, 0.1, 1.0, *times)]
+
+
+def _later_callers(places: Places, count: int) -> list[Act]:
+    """Returns calls from about when the first attempt's deadline passes."""
+    times = [places.chance.uniform(ATTEMPT - 5, places.seconds) for _ in range(count)]
+    return [places.act("get", at=at) for at in times]
 
 
 def _slow_answer(places: Places) -> Act:
