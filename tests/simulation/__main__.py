@@ -80,9 +80,8 @@ def _look_for_mutants(most: int, *, jobs: int) -> int:
         for mutant, outcome in zip(ALL, done, strict=True):
             name = mutant.__name__.replace("_", " ")
             if outcome is not None and outcome.broken is not None:
-                console.print(
-                    f"{name:55} seed {outcome.seed:5}  {outcome.profile:10} {outcome.broken.law}"
-                )
+                where = f"seed {outcome.seed:5}  {outcome.profile:10}"
+                console.print(f"{name:55} {where} {outcome.broken.law}", soft_wrap=True)
             else:
                 missing += mutant not in UNSEEN
                 reason = UNSEEN.get(mutant, f"not found in {most} seeds")

@@ -111,8 +111,10 @@ class Ending:
         row = self.cast.fleet.world.rows.get(tenant)
         if row is None or row.grant.state is not GrantState.REAUTH_REQUIRED:
             return
-        presented = refresh_token_of(row.grant)
-        located = self.cast.keeping.find(presented or "")
+        # What was refused is destroyed after some minutes: then the last that was there.
+        rows = (each for _, each in reversed(self.cast.laws.states[tenant]))
+        presented = next(filter(None, map(refresh_token_of, rows)), "")
+        located = self.cast.keeping.find(presented)
         was_ended = located is not None and located.grant.ended in _BY_OTHERS
         if not was_ended and tenant not in self.cast.laws.doubtful:
             self.cast.story.break_law(NOTHING_LOST, f"{tenant} is lost, and every answer came")
