@@ -38,7 +38,8 @@ class Commits:
             cause = f" ({after.reauth.cause})" if after.reauth else ""
             self._laws.story.tell(process.name, f"commits {after.tenant} as {after.state}{cause}")
         if after.state is GrantState.REAUTH_REQUIRED is not before.state:
-            self._judge_answered(process, before)
+            if before.state is GrantState.ACTIVE:  # else the guard held it, and decides
+                self._judge_answered(process, before)
             self._judge_reauth(before, after)
         if after.state is GrantState.REVOKED is not before.state:
             self._floors[after.tenant] = before.last_attempt
