@@ -57,8 +57,9 @@ class Serving:
             self._story.break_law(IN_TIME, f"a caller waited for {now - asked.at:.1f} s")
 
     def _judge_state(self, asked: Asked, states: frozenset[GrantState], law: str) -> None:
-        # Who joins a flight gets what it has read before.
-        since = min(asked.at, asyncio.get_running_loop().time() - WITHIN)
+        # Who joins a flight gets what it has read before, and before it stood still.
+        stood_still = asked.process.stood_still_for()
+        since = min(asked.at, asyncio.get_running_loop().time() - WITHIN - stood_still)
         rows = self._during(asked.tenant, since)
         if not any(row.state in states for row in rows):
             self._story.break_law(law, f"{asked.process.name} says so, and no row ever did")
