@@ -84,6 +84,9 @@ class Laws:
         """Tenants to which something happened that no client can help; see above."""
 
         self._jumped_at = -RECENTLY
+        self._jumped: set[str] = set()
+        """Tenants that had a live attempt when PostgreSQL's clock jumped."""
+
         self._given: set[str] = set()
         """Refresh tokens that were in PostgreSQL from the start."""
 
@@ -125,6 +128,8 @@ class Laws:
             self.story.break_law(
                 ONE_PRESENTER, f"attempt {shown.number} is sent after its deadline"
             )
+        if shown.tenant in self._jumped:
+            return  # its deadline has passed by the clock that says so
         for other in self._shown:
             if other.tenant == shown.tenant and not other.is_over and now < other.deadline:
                 what = f"attempt {other.number} of {other.process.name} is still on the wire"
@@ -231,6 +236,7 @@ class Laws:
         now = self.keeping.world.now()
         for tenant, row in self.keeping.world.rows.items():
             if row.grant.attempt is not None and row.grant.attempt.is_live(now):
+                self._jumped.add(tenant)
                 self.haunt(tenant, "its attempt's deadline is not what it was")
 
     def answered(self, shown: Shown, answer: Answer) -> None:
