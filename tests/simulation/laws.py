@@ -58,6 +58,9 @@ class Shown:
     is_refused: bool = False
     """The answer was that the grant is dead."""
 
+    brought: str = ""
+    """The refresh token of the answer, if there was one."""
+
     is_settled: bool = False
     """A definite answer to it was committed."""
 
@@ -141,7 +144,11 @@ class Laws:
             self.story.break_law(INTENT, f"attempt {shown.number} is not in PostgreSQL")
 
     def _judge_superseded(self, shown: Shown, refresh_token: str) -> None:
-        if any(each.is_settled and each.refresh_token == refresh_token for each in self._shown):
+        settled = (each for each in self._shown if each.is_settled)
+        if any(
+            each.refresh_token == refresh_token and not self._is_overtaken(shown, each.brought)
+            for each in settled
+        ):
             self.story.break_law(NOTHING_LOST, "presented again after a settled answer")
         located = self.keeping.find(refresh_token)
         for newer in self.keeping.newer(located) if located else ():
@@ -247,6 +254,7 @@ class Laws:
             refresh_token = issued.reveal()
             shown.process.hands[(shown.tenant, shown.number)] = refresh_token
             shown.process.known.add(refresh_token)
+            shown.brought = refresh_token
             self.brought_by[refresh_token] = shown
             self.keeping.received.setdefault(refresh_token, []).append(shown.process)
 
