@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate lint format proto lock clean
+.PHONY: help run test simulate chaos lint format proto lock clean
 
 # Further arguments for the program that a target runs.
 ARGS =
@@ -43,6 +43,12 @@ SEEDS = 1000
 simulate: .venv/.project ## run replicas on seeded schedules of faults (SEEDS=n, SEED=k, MUTANTS=1, JOBS=n)
 	@PYTHONPATH=.:tests exec .venv/bin/python -m simulation --seeds $(SEEDS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(MUTANTS),--mutants) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+
+# Kills, pauses and outages; then callers at RATE while the stores are killed (LOAD=0: not that).
+ROUNDS = 1
+chaos: .venv/.project ## break real processes, and count what is lost (ROUNDS=n, SEED=k, JSON=file)
+	@PYTHONPATH=.:tests GRPC_ENABLE_FORK_SUPPORT=0 exec .venv/bin/python -m chaos \
+		--rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 lint: .venv/.project ## check style, types and the API
 	@.venv/bin/python -m ruff check .

@@ -36,6 +36,10 @@ from broker.dev.wheels import WheelMissingError
 from support.logical import clean_logical_database, on_logical_database
 from support.standby import StandbyPair, standby_pair
 
+# A server that a test starts while calls are under way would crash in gRPC's handlers for forks.
+# Read when gRPC is loaded, which nothing above does.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 
 @pytest.fixture(scope="session")
 def run() -> Iterator[RunDirectory]:

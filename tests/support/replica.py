@@ -53,6 +53,11 @@ class Replica:
         return self._popen.pid
 
     @property
+    def log(self) -> Path:
+        """Where its stderr goes."""
+        return self._log
+
+    @property
     def status(self) -> int | None:
         """The exit status; None while it runs."""
         return self._popen.poll()
@@ -67,6 +72,11 @@ class Replica:
         self._take_in()
         wanted = {"event": event, **fields}.items()
         return [each for each in self.events if wanted <= each.items()]
+
+    def told_of(self, tenant: str) -> list[Event]:
+        """Returns the events of a tenant, oldest first."""
+        self._take_in()
+        return [each for each in self.events if each.get("tenant") == tenant]
 
     def _take_in(self) -> None:
         with self._log.open("rb") as log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 _PATIENCE_SECONDS = 20.0
@@ -18,3 +19,13 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while not holds():
             await asyncio.sleep(_POLL_SECONDS)
+
+
+async def comes_true(holds: Callable[[], bool], *, seconds: float) -> bool:
+    """Waits until a condition holds, but no longer than that; says whether it does."""
+    give_up_at = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > give_up_at:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True

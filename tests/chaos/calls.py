@@ -1,0 +1,91 @@
+"""Calls as a backend makes them, each kept with what it was told, for the judgement.
+
+Knows what a caller can see: a token, or an error's reason. What was right is `verdicts`' to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Final
+
+import grpc
+
+from support.onboarding import get
+from support.replica import Replica
+from support.rpc import Failure
+
+SECONDS: Final = 8.0
+"""A caller's deadline: longer than any answer takes that does not wait for another's deadline."""
+
+PAUSE_SECONDS: Final = (0.2, 0.8)
+"""Between the calls of one caller, as a backend backs off."""
+
+PATIENCE_SECONDS: Final = 150.0
+"""Until a caller is answered for good: three times an attempt's deadline and a quarantine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call, and its answer."""
+
+    tenant: str
+    replica: Replica
+    asked_at: datetime
+    """On the clock of the sandbox's record."""
+
+    access_token: str = field(default="", repr=False)
+    is_degraded: bool = False
+    reason: str = ""
+    """The ErrorReason; where the broker gave none, gRPC's own code."""
+
+    cause: str = ""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether a caller has nothing more to ask: a fresh token, or the customer must act."""
+        is_fresh = bool(self.access_token) and not self.is_degraded
+        return is_fresh or self.reason == "REAUTH_REQUIRED"
+
+
+async def call(replica: Replica, tenant: str, *, seconds: float = SECONDS) -> Call:
+    """Asks once."""
+    asked_at = datetime.now(UTC)
+    try:
+        answer = await get(replica.tokens, tenant, seconds=seconds)
+    except grpc.aio.AioRpcError as error:
+        reason, cause = reason_of(error)
+        return Call(tenant=tenant, replica=replica, asked_at=asked_at, reason=reason, cause=cause)
+    return Call(
+        tenant=tenant,
+        replica=replica,
+        asked_at=asked_at,
+        access_token=answer.access_token,
+        is_degraded=answer.degraded,
+    )
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, str]:
+    """Returns the ErrorReason of a failed call, or gRPC's own code, and the cause if told."""
+    trailers = dict(error.trailing_metadata() or ())
+    if "grpc-status-details-bin" not in trailers:
+        return error.code().name, ""
+    told = Failure(code=error.code(), message=error.details() or "", trailers=trailers).error_info
+    return told.reason, told.metadata.get("cause", "")
+
+
+async def ask_until_told(
+    tenant: str, calls: list[Call], *, replicas: Callable[[], Sequence[Replica]], chance: Random
+) -> bool:
+    """Asks any of the replicas again and again; says whether there was an answer for good."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + PATIENCE_SECONDS
+    while loop.time() < give_up_at:
+        calls.append(await call(chance.choice(replicas()), tenant))
+        if calls[-1].is_last:
+            return True
+        await asyncio.sleep(chance.uniform(*PAUSE_SECONDS))
+    return False

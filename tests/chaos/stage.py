@@ -1,0 +1,194 @@
+"""Where a fault takes place: a Pleo, a PostgreSQL and a Valkey behind proxies, and brokers.
+
+Brokers reach the stores through proxies that the stage can break; the stage itself, and the
+registrar, who takes tenants over and is asked for nothing else, reach them directly. Tenants come
+with an access token that ends in a moment, so that every broker knows from the row when it is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Final, Literal
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from broker.dev.embedded import EmbeddedServer
+from broker.dev.rundir import RunDirectory
+from broker.dev.servers import postgres_server, valkey_server
+from broker.store.grants import PostgresGrants
+from broker.store.migrate import migrate
+from broker.store.pool import PoolSettings, open_pool
+from broker.store.sealing import Keyring
+from broker.v1 import grant_service_pb2
+from chaos.cases import Case
+from chaos.verdicts import Row
+from support.fleet import PATIENCE_SECONDS, Fleet, fleet
+from support.onboarding import Customer, new_customer
+from support.proxy import Proxy, postgres_proxy, redis_proxy
+from support.replica import Replica
+from support.sandbox_client import SandboxClient, Tokens, client_of
+
+Mode = Literal["strict", "grace"]
+
+LIFE_SECONDS: Final = 2.5
+"""Of the access tokens that tenants come with: longer than taking over a few dozen takes."""
+
+_LONG_SECONDS: Final = 600.0
+"""Of those that do not end while anybody looks."""
+
+HTTP_TIMEOUT_SECONDS: Final = 2
+"""The shortest that a busy machine keeps: an attempt's deadline is 20 s later."""
+
+_FLIPS: Final = """
+    SELECT tenant, count(*) AS flips FROM grant_events
+    WHERE state_after = 'REAUTH_REQUIRED' AND state_before <> 'REAUTH_REQUIRED' GROUP BY tenant
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How brokers reach the stores."""
+
+    postgres: Proxy
+    valkey: Proxy
+    settings: dict[str, str]
+
+    def cut(self) -> None:
+        """Ends every connection, and lets nobody connect."""
+        for each in (self.postgres, self.valkey):
+            each.refuse()
+            each.cut()
+
+    async def mend(self) -> None:
+        """Lets them connect again."""
+        for each in (self.postgres, self.valkey):
+            each.heal()
+            await each.accept()
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """One fleet and all that it stands on."""
+
+    name: str
+    mode: Mode
+    brokers: Fleet
+    postgres: EmbeddedServer
+    valkey: EmbeddedServer
+    way: Way
+    """The one that most brokers use."""
+
+    registrar: Replica
+    chance: Random
+    exits: AsyncExitStack
+    replicas: list[Replica] = field(default_factory=list)
+    """Who may be asked."""
+
+    async def start(self, count: int, way: Way | None = None) -> list[Replica]:
+        """Starts brokers; they are asked nothing yet."""
+        return await self.brokers.start(count, **(way or self.way).settings)
+
+    async def own_way(self) -> Way:
+        """Makes one more way to the stores."""
+        return await _way(self.exits, self.brokers)
+
+    async def due_cases(self, fault: str, count: int) -> list[Case]:
+        """Returns tenants whose access token has just ended; nothing of theirs was presented."""
+        cases, ends_at = await self._accept(fault, count, seconds=LIFE_SECONDS)
+        left = ends_at - datetime.now(UTC)
+        await asyncio.sleep(max(left.total_seconds(), 0))
+        return cases
+
+    async def accepted_cases(self, fault: str, count: int) -> list[Case]:
+        """Returns tenants whose access token lives; nothing of theirs was presented."""
+        cases, _ = await self._accept(fault, count, seconds=_LONG_SECONDS)
+        return cases
+
+    async def _accept(
+        self, fault: str, count: int, *, seconds: float
+    ) -> tuple[list[Case], datetime]:
+        customers = [new_customer(self.brokers.sandbox) for _ in range(count)]
+        async with client_of(self.brokers.sandbox) as elsewhere:
+            given = [await _tokens(elsewhere, each) for each in customers]
+        ends_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        await asyncio.gather(
+            *(
+                self._take_over(*each, ends_at=ends_at)
+                for each in zip(customers, given, strict=True)
+            )
+        )
+        cases = [Case(fault=fault, mode=self.mode, customer=each) for each in customers]
+        return cases, ends_at
+
+    async def _take_over(self, customer: Customer, given: Tokens, *, ends_at: datetime) -> None:
+        expire_time = Timestamp()
+        expire_time.FromDatetime(ends_at)
+        request = grant_service_pb2.ImportGrantRequest(
+            tenant=customer.tenant,
+            refresh_token=given["refresh_token"],
+            access_token=given["access_token"],
+            expire_time=expire_time,
+        )
+        await self.registrar.grants.ImportGrant(request, timeout=PATIENCE_SECONDS)
+
+    async def rows(self, cases: Iterable[Case]) -> list[Row]:
+        """Reads what the database holds of them."""
+        keyring = Keyring.from_file(self.brokers.directory / "keyset.json")
+        settings = PoolSettings(url=lambda: self.brokers.database_url)
+        async with open_pool(settings) as pool:
+            grants = PostgresGrants(
+                pool, keyring, allow_shared_subject=False, on_history_lost=lambda *_: None
+            )
+            flips = {each["tenant"]: each["flips"] for each in await pool.fetch(_FLIPS)}
+            return [
+                Row(grant=(await grants.read(each.tenant)).grant, flips=flips.get(each.tenant, 0))
+                for each in cases
+            ]
+
+
+async def _tokens(elsewhere: SandboxClient, customer: Customer) -> Tokens:
+    return await elsewhere.connected(customer.company)
+
+
+async def _way(exits: AsyncExitStack, brokers: Fleet) -> Way:
+    postgres, database_url = await exits.enter_async_context(postgres_proxy(brokers.database_url))
+    valkey, redis_url = await exits.enter_async_context(redis_proxy(brokers.redis_url))
+    settings = {
+        "BROKER_DATABASE_URL": database_url,
+        "BROKER_REDIS_URL": redis_url,
+        "BROKER_PLEO_TIMEOUT_SECONDS": str(HTTP_TIMEOUT_SECONDS),
+    }
+    return Way(postgres=postgres, valkey=valkey, settings=settings)
+
+
+@asynccontextmanager
+async def stage(run: RunDirectory, name: str, *, mode: Mode, seed: object) -> AsyncIterator[Stage]:
+    """Sets a stage; `name`: at most eight letters, unlike those of other stages of the run."""
+    async with AsyncExitStack() as exits:
+        servers = exits.enter_async_context
+        postgres = await servers(postgres_server(run, name=f"pg-{name}", fsync=False))
+        valkey = await servers(valkey_server(run, name=f"valkey-{name}", tcp=True))
+        await migrate(postgres.url)
+        brokers = await servers(fleet(postgres.url, valkey.url, run))
+        server = brokers.sandbox.server
+        server.settings = replace(server.settings, mode=mode)
+        made = Stage(
+            name=name,
+            mode=mode,
+            brokers=brokers,
+            postgres=postgres,
+            valkey=valkey,
+            way=await _way(exits, brokers),
+            registrar=await brokers.started(),
+            chance=Random(f"{seed}/{name}"),  # noqa: S311 - a run has to repeat itself
+            exits=exits,
+        )
+        yield made
+        # While the ways to the stores are still open.
+        brokers.sandbox.release()
+        await brokers.end()
