@@ -154,7 +154,8 @@ async def _callers(order: Order) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 async def _finished(callers: asyncio.subprocess.Process) -> list[Told]:
-    output, _ = await callers.communicate()
+    # Python 3.11 leaves it open where nothing is written.
+    output, _ = await callers.communicate(b"")
     return [Told(*each) for each in json.loads(output)]
 
 
