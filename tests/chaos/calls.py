@@ -5,11 +5,8 @@ Knows what a caller can see: a token, or an error's reason. What was right is `v
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from random import Random
 from typing import Final
 
 import grpc
@@ -20,12 +17,6 @@ from support.rpc import Failure
 
 SECONDS: Final = 8.0
 """A caller's deadline: longer than any answer takes that does not wait for another's deadline."""
-
-PAUSE_SECONDS: Final = (0.2, 0.8)
-"""Between the calls of one caller, as a backend backs off."""
-
-PATIENCE_SECONDS: Final = 150.0
-"""Until a caller is answered for good: three times an attempt's deadline and a quarantine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +66,3 @@ def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, str]:
         return error.code().name, ""
     told = Failure(code=error.code(), message=error.details() or "", trailers=trailers).error_info
     return told.reason, told.metadata.get("cause", "")
-
-
-async def ask_until_told(
-    tenant: str, calls: list[Call], *, replicas: Callable[[], Sequence[Replica]], chance: Random
-) -> bool:
-    """Asks any of the replicas again and again; says whether there was an answer for good."""
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + PATIENCE_SECONDS
-    while loop.time() < give_up_at:
-        calls.append(await call(chance.choice(replicas()), tenant))
-        if calls[-1].is_last:
-            return True
-        await asyncio.sleep(chance.uniform(*PAUSE_SECONDS))
-    return False

@@ -59,6 +59,9 @@ class Case:
     is_told: bool = True
     """Whether its callers had an answer for good in the end."""
 
+    longest: float = 0.0
+    """Seconds that one of them asked for it."""
+
     notes: list[str] = field(default_factory=list)
     """What else was not as it has to be; each counts as a wrong answer."""
 

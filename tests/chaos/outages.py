@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.sandbox.faults import Delay, Hold, Step
-from chaos.calls import ask_until_told
 from chaos.cases import Case
 from chaos.stage import Stage
 from support.replica import Replica
@@ -76,10 +75,7 @@ def _slowly(stage: Stage) -> tuple[Step, ...]:
 
 async def _ask(stage: Stage, case: Case, begin: float) -> None:
     await asyncio.sleep(begin)
-    is_told = await ask_until_told(
-        case.tenant, case.calls, replicas=lambda: stage.replicas, chance=stage.chance
-    )
-    case.is_told = case.is_told and is_told
+    await stage.ask_on(case)
 
 
 async def soon(stage: Stage) -> None:

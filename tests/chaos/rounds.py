@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.dev.rundir import RunDirectory
-from chaos.calls import ask_until_told
 from chaos.cases import Case
 from chaos.other_outages import OTHER_OUTAGES
 from chaos.outages import Outage, endure
@@ -84,9 +83,7 @@ async def _strike(
 async def _stand_by(made: Stage) -> list[Case]:
     cases = await made.due_cases("nothing (bystanders)", BYSTANDERS)
     for case in cases:
-        case.is_told = await ask_until_told(
-            case.tenant, case.calls, replicas=lambda: made.replicas, chance=made.chance
-        )
+        await made.ask_on(case)
     return cases
 
 

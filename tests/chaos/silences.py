@@ -6,7 +6,6 @@ import asyncio
 from typing import Final
 
 from broker.sandbox.faults import Drop, Half, Hang, Step, fail
-from chaos.calls import ask_until_told
 from chaos.cases import Allowance, Case
 from chaos.stage import Stage
 
@@ -28,11 +27,5 @@ async def lose_answers(stage: Stage) -> list[Case]:
         stage.brokers.sandbox.faults.add(step, grant_type="refresh_token", company=company)
     async with asyncio.TaskGroup() as tasks:
         for case in cases:
-            tasks.create_task(_ask(stage, case), name=case.tenant)
+            tasks.create_task(stage.ask_on(case), name=case.tenant)
     return cases
-
-
-async def _ask(stage: Stage, case: Case) -> None:
-    case.is_told = await ask_until_told(
-        case.tenant, case.calls, replicas=lambda: stage.replicas, chance=stage.chance
-    )

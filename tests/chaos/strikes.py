@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Final
 
 from broker.sandbox.faults import Delay, Hold, Step
-from chaos.calls import SECONDS, ask_until_told, call
+from chaos.calls import SECONDS, call
 from chaos.cases import Allowance, Case, Place, place_of, release
 from chaos.stage import Stage, Way
 from chaos.traps import SetTrap, Trap
@@ -37,6 +38,9 @@ STORE_DELAY_SECONDS: Final = 0.02
 
 VICTIMS_CALL_SECONDS: Final = 3.0
 """A caller of a process that stands still goes elsewhere."""
+
+PAUSE_SECONDS: Final = 46.0
+"""Past an attempt's deadline (24 s), a quarantine (20 s), and whatever is held in Valkey."""
 
 _ANYWHERE_SECONDS: Final = 0.35
 """In which a strike without a point falls: two spreads and the commits."""
@@ -142,8 +146,10 @@ async def _act(stage: Stage, victim: Victim) -> None:
         for case in victim.cases:
             tasks.create_task(_ask(stage, victim, case), name=case.tenant)
         await set_trap.struck()
+        wake_at = time.monotonic() + PAUSE_SECONDS
         await _take_note(stage, victim)
     if victim.is_paused:
+        await asyncio.sleep(wake_at - time.monotonic())
         await _wake(stage, victim)
 
 
@@ -175,9 +181,7 @@ async def _ask(stage: Stage, victim: Victim, case: Case) -> None:
     is_first = case is victim.cases[0]
     await asyncio.sleep(SPREAD_SECONDS if is_first else stage.chance.uniform(0, SPREAD_SECONDS))
     case.calls.append(await call(victim.replica, case.tenant, seconds=VICTIMS_CALL_SECONDS))
-    case.is_told = await ask_until_told(
-        case.tenant, case.calls, replicas=lambda: stage.replicas, chance=stage.chance
-    )
+    await stage.ask_on(case)
 
 
 async def _wake(stage: Stage, victim: Victim) -> None:
@@ -186,9 +190,7 @@ async def _wake(stage: Stage, victim: Victim) -> None:
     for case in victim.cases:
         # Joins the flight that stood still, if there is one.
         case.calls.append(await call(victim.replica, case.tenant, seconds=SECONDS))
-        case.is_told = await ask_until_told(
-            case.tenant, case.calls, replicas=lambda: stage.replicas, chance=stage.chance
-        )
+        await stage.ask_on(case)
 
 
 async def cut_off(stage: Stage) -> list[Case]:
@@ -233,6 +235,4 @@ def _is_claimed(claimants: Sequence[Replica], case: Case) -> bool:
 
 async def _hold_alone(stage: Stage, case: Case, holder: Replica) -> None:
     case.calls.append(await call(holder, case.tenant, seconds=VICTIMS_CALL_SECONDS))
-    case.is_told = await ask_until_told(
-        case.tenant, case.calls, replicas=lambda: stage.replicas, chance=stage.chance
-    )
+    await stage.ask_on(case)

@@ -30,6 +30,8 @@ class Sum:
     lost: int = 0
     flipped: int = 0
     wrong: int = 0
+    late: int = 0
+    longest: float = 0.0
     excused: int = 0
 
     def add(self, judged: Judged) -> None:
@@ -40,6 +42,8 @@ class Sum:
         self.lost += verdict.lost
         self.flipped += verdict.flipped
         self.wrong += verdict.wrong
+        self.late += verdict.late
+        self.longest = max(self.longest, judged.case.longest)
         self.excused += verdict.excused
 
 
@@ -122,11 +126,12 @@ def plain(judged: Sequence[Judged], phases: Sequence[Phase]) -> dict[str, object
 
 def _faults(judged: Sequence[Judged]) -> Table:
     table = _table("Faults", "fault", "Pleo")
-    for name in ("runs", "superseded", "lost", "flipped", "wrong", "excused"):
+    for name in ("runs", "superseded", "lost", "flipped", "wrong", "late", "longest s", "excused"):
         table.add_column(name, justify="right", no_wrap=True)
     for (fault, mode), each in sums_of(judged).items():
         counts = (each.superseded, each.lost, each.flipped, each.wrong)
-        table.add_row(fault, mode, str(each.runs), *map(_bad, counts), str(each.excused))
+        rest = (str(each.late), f"{each.longest:.1f}", str(each.excused))
+        table.add_row(fault, mode, str(each.runs), *map(_bad, counts), *rest)
     return table
 
 

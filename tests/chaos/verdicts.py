@@ -52,6 +52,11 @@ class Verdict:
     lost: int
     flipped: int
     wrong: int
+    late: int
+    """Calls that a broker which nobody struck did not answer within the caller's deadline. Not
+    counted as wrong: on a machine that is busy enough, anybody is late.
+    """
+
     excused: int
     """Pairs that were lost, or given up and asked for again, and that nobody could have kept."""
 
@@ -77,6 +82,10 @@ def judge(case: Case, row: Row, sandbox: Sandbox) -> Verdict:
         lost=max(judging.lost - judging.excused, 0),
         flipped=judging.flipped,
         wrong=len(why),
+        late=sum(
+            each.reason == "DEADLINE_EXCEEDED" and each.replica is not case.owner
+            for each in case.calls
+        ),
         excused=judging.given_up,
         ending=judging.ending,
         why=tuple(why),
