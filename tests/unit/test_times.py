@@ -67,3 +67,10 @@ def test_the_times_of_a_lease_are_those_of_the_default_timeout() -> None:
     default: timedelta = Settings.model_fields["pleo_timeout"].default
 
     assert lease_times(AttemptTimes(http_timeout=default)) == LeaseTimes()
+
+
+@given(seconds=st.integers(1, 300))
+def test_an_attempt_has_the_send_budget_left_after_a_quarantine(seconds: int) -> None:
+    times = AttemptTimes(http_timeout=timedelta(seconds=seconds))
+
+    assert times.span - times.quarantine >= SEND_BUDGET
