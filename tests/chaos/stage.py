@@ -52,10 +52,8 @@ _PAUSE_SECONDS: Final = (0.2, 0.8)
 _CALLERS_PATIENCE_SECONDS: Final = 150.0
 """Until a caller is answered for good: three times an attempt's deadline and a quarantine."""
 
-HTTP_TIMEOUT_SECONDS: Final = 4
-"""Makes an attempt's deadline 24 s. The quarantine is 20 s however short this is: a claimant who is
-held up for longer than the difference claims anew, and that would double every wait.
-"""
+HTTP_TIMEOUT_SECONDS: Final = 2
+"""Callers are told soon that nobody knows; the attempt's deadline is 30 s all the same."""
 
 _FLIPS: Final = """
     SELECT tenant, count(*) AS flips FROM grant_events

@@ -39,8 +39,8 @@ STORE_DELAY_SECONDS: Final = 0.02
 VICTIMS_CALL_SECONDS: Final = 3.0
 """A caller of a process that stands still goes elsewhere."""
 
-PAUSE_SECONDS: Final = 46.0
-"""Past an attempt's deadline (24 s), a quarantine (20 s), and whatever is held in Valkey."""
+PAUSE_SECONDS: Final = 52.0
+"""Past an attempt's deadline (30 s), a quarantine (20 s), and whatever is held in Valkey."""
 
 _ANYWHERE_SECONDS: Final = 0.35
 """In which a strike without a point falls: two spreads and the commits."""
