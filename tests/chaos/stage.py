@@ -55,6 +55,9 @@ _CALLERS_PATIENCE_SECONDS: Final = 150.0
 HTTP_TIMEOUT_SECONDS: Final = 2
 """Callers are told soon that nobody knows; the attempt's deadline is 30 s all the same."""
 
+_STARTED_AT_ONCE: Final = 3
+"""A start is a second of work: with more at a time, none is ready in time on a busy machine."""
+
 _FLIPS: Final = """
     SELECT tenant, count(*) AS flips FROM grant_events
     WHERE state_after = 'REAUTH_REQUIRED' AND state_before <> 'REAUTH_REQUIRED' GROUP BY tenant
@@ -101,8 +104,12 @@ class Stage:
     """Who may be asked."""
 
     async def start(self, count: int, way: Way | None = None) -> list[Replica]:
-        """Starts brokers; they are asked nothing yet."""
-        return await self.brokers.start(count, **(way or self.way).settings)
+        """Starts brokers, a few at a time; they are asked nothing yet."""
+        settings = (way or self.way).settings
+        started: list[Replica] = []
+        while left := count - len(started):
+            started += await self.brokers.start(min(left, _STARTED_AT_ONCE), **settings)
+        return started
 
     async def own_way(self) -> Way:
         """Makes one more way to the stores."""
