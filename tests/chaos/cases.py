@@ -78,8 +78,11 @@ def place_of(replica: Replica, tenant: str) -> Place:
 
 
 def release(sandbox: Sandbox, cases: Iterable[Case]) -> None:
-    """Lets the held requests of these cases go on."""
+    """Lets the held requests of these cases go on, and holds up no further ones."""
     companies = {each.customer.company for each in cases}
+    for rule in list(sandbox.faults.rules):
+        if rule.company in companies:
+            sandbox.faults.rules.remove(rule)
     for held in list(sandbox.room.held.values()):
         if held.company in companies:
             sandbox.room.release(held.number)

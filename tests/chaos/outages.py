@@ -49,7 +49,7 @@ class Outage:
 
 async def endure(stage: Stage, outages: Sequence[Outage]) -> list[Case]:
     """Lets one outage happen after the other."""
-    stage.replicas = await stage.start(3)
+    stage.replicas = await stage.start(3, stage.way)
     return [case for each in outages for case in await _endure(stage, each)]
 
 

@@ -49,10 +49,10 @@ _LONG_SECONDS: Final = 600.0
 _PAUSE_SECONDS: Final = (0.2, 0.8)
 """Between the calls of one caller, as a backend backs off."""
 
-_CALLERS_PATIENCE_SECONDS: Final = 150.0
-"""Until a caller is answered for good: three times an attempt's deadline and a quarantine."""
+_CALLERS_PATIENCE_SECONDS: Final = 200.0
+"""Until a caller is answered for good: four times an attempt's deadline and a quarantine."""
 
-HTTP_TIMEOUT_SECONDS: Final = 2
+_SETTINGS: Final = {"BROKER_PLEO_TIMEOUT_SECONDS": "2"}
 """Callers are told soon that nobody knows; the attempt's deadline is 30 s all the same."""
 
 _STARTED_AT_ONCE: Final = 3
@@ -103,9 +103,12 @@ class Stage:
     replicas: list[Replica] = field(default_factory=list)
     """Who may be asked."""
 
-    async def start(self, count: int, way: Way | None = None) -> list[Replica]:
-        """Starts brokers, a few at a time; they are asked nothing yet."""
-        settings = (way or self.way).settings
+    async def start(self, count: int, way: Way | None = None, **more: str) -> list[Replica]:
+        """Starts brokers, a few at a time, which reach the stores directly or as told.
+
+        They are asked nothing yet.
+        """
+        settings = {**(_SETTINGS if way is None else way.settings), **more}
         started: list[Replica] = []
         while left := count - len(started):
             started += await self.brokers.start(min(left, _STARTED_AT_ONCE), **settings)
@@ -198,9 +201,9 @@ async def _way(exits: AsyncExitStack, brokers: Fleet) -> Way:
     postgres, database_url = await exits.enter_async_context(postgres_proxy(brokers.database_url))
     valkey, redis_url = await exits.enter_async_context(redis_proxy(brokers.redis_url))
     settings = {
+        **_SETTINGS,
         "BROKER_DATABASE_URL": database_url,
         "BROKER_REDIS_URL": redis_url,
-        "BROKER_PLEO_TIMEOUT_SECONDS": str(HTTP_TIMEOUT_SECONDS),
     }
     return Way(postgres=postgres, valkey=valkey, settings=settings)
 

@@ -61,9 +61,15 @@ class Strike:
     steps: tuple[Step, ...] = ()
     """Of Pleo, for the first tenant."""
 
+    holds_others: bool = False
+    """Pleo rotates the other tenants' pairs, and does not answer until the strike is over."""
+
     signal: signal.Signals = signal.SIGKILL
     delay_seconds: float = 0.0
     """From the point to the strike."""
+
+    settings: tuple[tuple[str, str], ...] = ()
+    """Of the victim."""
 
 
 KILLS: Final = (
@@ -81,6 +87,15 @@ KILLS: Final = (
 """Every point of a refresh, and any moment."""
 
 PAUSES: Final = (
+    # One connection, which Pleo keeps busy: who has claimed waits for it, and has not sent.
+    Strike(
+        fault="pause between claim and sending",
+        point=Place.CLAIMED,
+        holds_others=True,
+        signal=signal.SIGSTOP,
+        delay_seconds=0.05,
+        settings=(("BROKER_PLEO_MAX_CONCURRENCY", "1"),),
+    ),
     Strike(fault="pause at lease_answered", point=Place.LEASED, signal=signal.SIGSTOP),
     Strike(fault="pause at attempt_claimed", point=Place.CLAIMED, signal=signal.SIGSTOP),
     Strike(fault="pause at attempt_sending", point=Place.SENDING, signal=signal.SIGSTOP),
@@ -113,9 +128,10 @@ async def strike_all(stage: Stage, strikes: Sequence[Strike]) -> list[Case]:
     """Starts the victims, strikes, and returns all cases once everybody was told."""
     far = await stage.own_way()
     far.postgres.delay(STORE_DELAY_SECONDS)
-    replicas = await stage.start(len(strikes), far)
     victims = [
-        Victim(strike=strike, replica=each) for strike, each in zip(strikes, replicas, strict=True)
+        Victim(strike=each, replica=replica)
+        for each in strikes
+        for replica in await stage.start(1, far, **dict(each.settings))
     ]
     await _give_tenants(stage, victims)
     async with asyncio.TaskGroup() as tasks:
@@ -160,12 +176,10 @@ def _slow_down(stage: Stage, strike: Strike, first: Case, others: Sequence[Case]
         faults.add(*strike.steps, grant_type="refresh_token", company=company)
     for case in others:
         before, after = (stage.chance.uniform(0, SPREAD_SECONDS) for _ in range(2))
-        faults.add(
-            Delay(seconds=before),
-            Delay(seconds=after, when="after"),
-            grant_type="refresh_token",
-            company=case.customer.company,
-        )
+        steps: tuple[Step, ...] = (Delay(seconds=before), Delay(seconds=after, when="after"))
+        if strike.holds_others:
+            steps = (Hold(when="after"),)
+        faults.add(*steps, grant_type="refresh_token", company=case.customer.company)
 
 
 async def _take_note(stage: Stage, victim: Victim) -> None:

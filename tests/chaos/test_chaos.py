@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 SEED: Final = 1
 
 SMALL: Final = Plan(
-    strikes=(("strict", KILLS[2:8]), ("grace", (KILLS[4], *PAUSES[1:4]))),
+    strikes=(("strict", (*KILLS[3:6], KILLS[7])), ("grace", (KILLS[4], PAUSES[0], PAUSES[3]))),
     outages=(*POSTGRES_OUTAGES[:3], POSTGRES_OUTAGES[5], *OTHER_OUTAGES[:3], OTHER_OUTAGES[-1]),
 )
 """What takes longest is waited for once."""

@@ -18,8 +18,10 @@ from typing import Final
 from chaos.cases import Place
 from support.replica import Replica
 
-_LOOK_SECONDS: Final = 0.0003
-"""Between looks at the log: a tenth of what lies between two events."""
+_LOOK_SECONDS: Final = 0.001
+"""Between looks at the log: no longer than what lies between two events, and no more often than a
+dozen threads can beside the sandbox.
+"""
 
 _PATIENCE_SECONDS: Final = 15.0
 """For the event: it comes within a second, or never."""

@@ -22,10 +22,13 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def comes_true(holds: Callable[[], bool], *, seconds: float) -> bool:
-    """Waits until a condition holds, but no longer than that; says whether it does."""
+    """Waits until a condition holds, but no longer than that; says whether it does.
+
+    For what takes seconds: it is asked less often than by `until`.
+    """
     give_up_at = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > give_up_at:
             return False
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(10 * _POLL_SECONDS)
     return True
