@@ -80,5 +80,12 @@ OTHER_OUTAGES: Final = (
     Outage(fault="Valkey silent", act=silent),
     Outage(fault="Valkey slow", act=slow),
     Outage(fault="Valkey cut", act=cut),
-    Outage(fault="three brokers replaced", act=replaced, tenants=30, seconds=_REPLACING_SECONDS),
+    # Some refreshes are always on the wire.
+    Outage(
+        fault="three brokers replaced",
+        act=replaced,
+        tenants=40,
+        seconds=_REPLACING_SECONDS,
+        pleo_seconds=0.8,
+    ),
 )

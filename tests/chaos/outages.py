@@ -22,8 +22,8 @@ OUTAGE_SECONDS: Final = 2.0
 SOON_SECONDS: Final = 0.15
 """In which callers come, and within which outages begin: about what a refresh takes."""
 
-_SLOW_PLEO_SECONDS: Final = 0.15
-"""So that an outage falls around the answer as well."""
+SLOW_PLEO_SECONDS: Final = 0.15
+"""At most, before it acts and after: so that an outage falls around the answer as well."""
 
 Act = Callable[[Stage, Sequence[Case]], Awaitable[None]]
 
@@ -39,6 +39,7 @@ class Outage:
     is_held: bool = False
     """Pleo rotates, and answers when `act` releases it. Otherwise it is a little slow."""
 
+    pleo_seconds: float = SLOW_PLEO_SECONDS
     tenants: int = 6
     callers: int = 3
     """Of each tenant, at whichever replicas."""
@@ -56,7 +57,7 @@ async def endure(stage: Stage, outages: Sequence[Outage]) -> list[Case]:
 async def _endure(stage: Stage, outage: Outage) -> list[Case]:
     cases = await stage.due_cases(outage.fault, outage.tenants)
     for case in cases:
-        steps = (Hold(when="after"),) if outage.is_held else _slowly(stage)
+        steps = (Hold(when="after"),) if outage.is_held else _slowly(stage, outage)
         company = case.customer.company
         stage.brokers.sandbox.faults.add(*steps, grant_type="refresh_token", company=company)
     async with asyncio.TaskGroup() as tasks:
@@ -68,8 +69,8 @@ async def _endure(stage: Stage, outage: Outage) -> list[Case]:
     return cases
 
 
-def _slowly(stage: Stage) -> tuple[Step, ...]:
-    before, after = (stage.chance.uniform(0, _SLOW_PLEO_SECONDS) for _ in range(2))
+def _slowly(stage: Stage, outage: Outage) -> tuple[Step, ...]:
+    before, after = (stage.chance.uniform(0, outage.pleo_seconds) for _ in range(2))
     return Delay(seconds=before), Delay(seconds=after, when="after")
 
 
