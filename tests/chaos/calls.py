@@ -24,7 +24,9 @@ class Call:
     """One call, and its answer."""
 
     tenant: str
-    replica: Replica
+    replica: str
+    """Who was asked."""
+
     asked_at: datetime
     """On the clock of the sandbox's record."""
 
@@ -49,10 +51,12 @@ async def call(replica: Replica, tenant: str, *, seconds: float = SECONDS) -> Ca
         answer = await get(replica.tokens, tenant, seconds=seconds)
     except grpc.aio.AioRpcError as error:
         reason, cause = reason_of(error)
-        return Call(tenant=tenant, replica=replica, asked_at=asked_at, reason=reason, cause=cause)
+        return Call(
+            tenant=tenant, replica=replica.name, asked_at=asked_at, reason=reason, cause=cause
+        )
     return Call(
         tenant=tenant,
-        replica=replica,
+        replica=replica.name,
         asked_at=asked_at,
         access_token=answer.access_token,
         is_degraded=answer.degraded,

@@ -76,6 +76,7 @@ class Verdict:
 def judge(case: Case, row: Row, sandbox: Sandbox) -> Verdict:
     """Returns the verdict."""
     judging = _Judging(case, row, sandbox)
+    owner = case.owner.name if case.owner else ""
     why = [*judging.wrong_answers(), *case.notes, *judging.wrong_endings()]
     return Verdict(
         superseded=max(judging.superseded - judging.excused, 0),
@@ -83,8 +84,7 @@ def judge(case: Case, row: Row, sandbox: Sandbox) -> Verdict:
         flipped=judging.flipped,
         wrong=len(why),
         late=sum(
-            each.reason == "DEADLINE_EXCEEDED" and each.replica is not case.owner
-            for each in case.calls
+            each.reason == "DEADLINE_EXCEEDED" and each.replica != owner for each in case.calls
         ),
         excused=judging.given_up,
         ending=judging.ending,
