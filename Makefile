@@ -44,7 +44,8 @@ simulate: .venv/.project ## run replicas on seeded schedules of faults (SEEDS=n,
 	@PYTHONPATH=.:tests exec .venv/bin/python -m simulation --seeds $(SEEDS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(MUTANTS),--mutants) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-# Kills, pauses and outages; then callers at RATE while the stores are killed (LOAD=0: not that).
+# A round takes about two minutes, the load after the rounds another two. ARGS="--rate 300" asks
+# less often, ARGS="--seconds 0" leaves the load out.
 ROUNDS = 1
 chaos: .venv/.project ## break real processes, and count what is lost (ROUNDS=n, SEED=k, JSON=file)
 	@PYTHONPATH=.:tests GRPC_ENABLE_FORK_SUPPORT=0 exec .venv/bin/python -m chaos \
