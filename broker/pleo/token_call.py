@@ -80,15 +80,20 @@ class TokenCall:
         Raises:
             TooLateError: it may not be sent.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if now > self._window.send_by:
-            raise TooLateError
+        self._refuse_too_late()
         self._window.on_sending()
-        self._sent_at = now
+        # Again: whoever was told may have written to a log that nobody read for a while.
+        self._sent_at = self._refuse_too_late()
         # Sent is sent: from here on only the attempt's end may stop the listening (RFC 9700 §4.14).
         self._limit.reschedule(None)
+        loop = asyncio.get_running_loop()
         self._last_look = loop.call_at(self._window.answer_by, self._look_a_last_time)
+
+    def _refuse_too_late(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if now > self._window.send_by:
+            raise TooLateError
+        return now
 
     def _look_a_last_time(self) -> None:
         """Counts from when this runs: a loop that stood still has not read what came meanwhile."""

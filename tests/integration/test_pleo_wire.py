@@ -188,6 +188,25 @@ async def test_a_body_that_is_asked_for_too_late_is_not_given() -> None:
     assert given == []
 
 
+async def test_who_is_held_up_while_telling_does_not_send_late() -> None:
+    def tell() -> None:
+        told.append(b"sending")
+        while asyncio.get_running_loop().time() <= limits.send_by:
+            pass  # as in a write to a log that nobody reads
+
+    told: list[bytes] = []
+    limits = window(send=0.5, on_sending=tell)
+    async with provider_of(silence) as (provider, server):
+        result = await provider.present(refresh_of(), limits)
+        peer = await server.peer()
+        await asyncio.wait_for(peer.gone.wait(), timeout=20)
+
+    assert told == [b"sending"]
+    assert isinstance(result.answer, NotProcessed)
+    assert result.sent_at is None
+    assert TOKEN_BYTES not in peer.received
+
+
 async def test_what_was_sent_in_time_is_answered_after_the_time_to_send() -> None:
     class Slow(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
