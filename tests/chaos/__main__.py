@@ -21,7 +21,7 @@ from chaos.load import Phase, run_load
 from chaos.rounds import FULL, Judged, play
 from chaos.tables import plain, print_load, print_tables
 
-_WIDTH: Final = 120
+_WIDTH: Final = 130
 """What the widest table takes, also where the output goes into a file."""
 
 console = Console(highlight=False, width=_WIDTH)

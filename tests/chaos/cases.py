@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -55,6 +56,7 @@ class Case:
     """Where it was when it was struck; None: nobody was."""
 
     is_paused: bool = False
+    woken_at: datetime | None = None
     calls: list[Call] = field(default_factory=list)
     is_told: bool = True
     """Whether its callers had an answer for good in the end."""

@@ -25,6 +25,9 @@ SOON_SECONDS: Final = 0.15
 SLOW_PLEO_SECONDS: Final = 0.15
 """At most, before it acts and after: so that an outage falls around the answer as well."""
 
+_READY_SECONDS: Final = 60.0
+"""For a broker that starts while a dozen others are busy."""
+
 Act = Callable[[Stage, Sequence[Case]], Awaitable[None]]
 
 
@@ -95,4 +98,4 @@ async def ready(stage: Stage, replicas: Sequence[Replica]) -> None:
     """Waits until brokers that were launched may be asked."""
     for each in replicas:
         await each.saw("broker_started")
-        await stage.brokers.until_ready(each)
+        await stage.brokers.until_ready(each, seconds=_READY_SECONDS)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import cycle, islice
 from typing import Final
 
@@ -200,8 +201,10 @@ async def _ask(stage: Stage, victim: Victim, case: Case) -> None:
 
 async def _wake(stage: Stage, victim: Victim) -> None:
     """Lets it go on with what it was doing, and asks both it and the others once more."""
+    woken_at = datetime.now(UTC)
     os.kill(victim.replica.pid, signal.SIGCONT)
     for case in victim.cases:
+        case.woken_at = woken_at
         # Joins the flight that stood still, if there is one.
         case.calls.append(await call(victim.replica, case.tenant, seconds=SECONDS))
         await stage.ask_on(case)

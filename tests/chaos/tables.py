@@ -33,6 +33,7 @@ class Sum:
     late: int = 0
     longest: float = 0.0
     excused: int = 0
+    residue: int = 0
 
     def add(self, judged: Judged) -> None:
         """Adds one."""
@@ -45,6 +46,7 @@ class Sum:
         self.late += verdict.late
         self.longest = max(self.longest, judged.case.longest)
         self.excused += verdict.excused
+        self.residue += verdict.residue
 
 
 @dataclass(slots=True)
@@ -126,11 +128,21 @@ def plain(judged: Sequence[Judged], phases: Sequence[Phase]) -> dict[str, object
 
 def _faults(judged: Sequence[Judged]) -> Table:
     table = _table("Faults", "fault", "Pleo")
-    for name in ("runs", "superseded", "lost", "flipped", "wrong", "late", "longest s", "excused"):
+    for name in (
+        "runs",
+        "superseded",
+        "lost",
+        "flipped",
+        "wrong",
+        "late",
+        "longest s",
+        "excused",
+        "residue",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for (fault, mode), each in sums_of(judged).items():
         counts = (each.superseded, each.lost, each.flipped, each.wrong)
-        rest = (str(each.late), f"{each.longest:.1f}", str(each.excused))
+        rest = (str(each.late), f"{each.longest:.1f}", str(each.excused), str(each.residue))
         table.add_row(fault, mode, str(each.runs), *map(_bad, counts), *rest)
     return table
 

@@ -60,6 +60,11 @@ class Verdict:
     excused: int
     """Pairs that were lost, or given up and asked for again, and that nobody could have kept."""
 
+    residue: int
+    """Of those: presentations of a process that was stopped between its last check and the write,
+    and made it when it woke. No client can close that window.
+    """
+
     ending: str
     """How a case with an excused pair ended: the customer's cause to consent again, `retried`, or
     `stored late` by a process that slept.
@@ -87,6 +92,7 @@ def judge(case: Case, row: Row, sandbox: Sandbox) -> Verdict:
             each.reason == "DEADLINE_EXCEEDED" and each.replica != owner for each in case.calls
         ),
         excused=judging.given_up,
+        residue=judging.residue,
         ending=judging.ending,
         why=tuple(why),
     )
@@ -138,9 +144,20 @@ class _Judging:
             case Allowance.PROCESS:
                 # The owner was the first to present, if it came to that.
                 has_rotated = bool(self._record) and self._record[0].outcome == "rotated"
-                return int(has_rotated and self._case.place in _UNSETTLED)
+                is_excused = has_rotated and self._case.place in _UNSETTLED
+                return max(int(is_excused), self.residue)
             case Allowance.PROVIDER:
                 return sum(map(_is_unsaid, self._record))
+
+    @property
+    def residue(self) -> int:
+        """Whether the owner presented when it woke, although it had made its last check before."""
+        woken_at = self._case.woken_at
+        return int(
+            woken_at is not None
+            and self._case.place is Place.SENDING
+            and any(each.was_superseded and each.arrived_at >= woken_at for each in self._record)
+        )
 
     @property
     def flipped(self) -> int:
@@ -163,7 +180,7 @@ class _Judging:
         wrong = [] if self._case.is_told else ["its callers were never answered for good"]
         right = {"ROTATION_LOST"} if self._case.mode == "strict" else {"retried"}
         if self._case.is_paused:
-            right.add("stored late")
+            right |= {"stored late", *(["residue"] if self.residue else [])}
         if self.given_up and self.ending not in right:
             wrong.append(f"a lost pair ended as {self.ending}")
         return wrong
@@ -173,6 +190,8 @@ class _Judging:
         """How it ended where a pair was lost."""
         if not self.given_up:
             return ""
+        if self.residue:
+            return "residue"
         grant = self._row.grant
         if grant.state is GrantState.REAUTH_REQUIRED and grant.reauth:
             return grant.reauth.cause.name

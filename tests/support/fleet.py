@@ -118,7 +118,7 @@ class Fleet:
         """Asks a broker's operations address."""
         return await self.http.get(f"{replica.ops_url}{path}")
 
-    async def until_ready(self, replica: Replica) -> None:
+    async def until_ready(self, replica: Replica, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Waits until a broker says that it is ready.
 
         Raises:
@@ -130,7 +130,7 @@ class Fleet:
                 raise BrokerFailedError(f"{replica!r} is never ready; it said:\n{replica.said}")
             return (await self.asked(replica, "/readyz")).status_code == httpx.codes.OK
 
-        await until_true(is_ready)
+        await until_true(is_ready, seconds=seconds)
 
     async def end(self) -> None:
         """Ends them in order; who does not end in time is killed, and that is a failure.
