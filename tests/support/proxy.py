@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from broker.dev.servers import free_port
+
 _CHUNK = 65_536
 
 Address = str | tuple[str, int]
@@ -99,8 +101,9 @@ class Proxy:
 
     async def accept(self) -> None:
         """Listens (again)."""
+        # While it refuses, an outgoing connection of somebody's would take any other port.
+        self.port = self.port or free_port()
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._listener.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Refuses new connections until `accept`; those that are open go on."""
