@@ -197,6 +197,12 @@ class AnsweredRefresh:
     number: int
     outcome: AttemptOutcome
     error: str
+    was_in_doubt: bool = False
+
+    @property
+    def is_sure_refusal(self) -> bool:
+        """Whether the guard counts it."""
+        return self.outcome is AttemptOutcome.REFUSED and not self.was_in_doubt
 
 
 class Guarded(Enum):

@@ -22,7 +22,11 @@ class Evidence:
     """PostgreSQL's time when they were counted."""
 
     refused_grants: int
-    """Distinct grants refused within `GUARD_WINDOW`, and since the guard was last decided on."""
+    """Distinct grants refused within `GUARD_WINDOW`, and since the guard was last decided on.
+
+    Without those that were in doubt: a replica that dies with many refreshes on the wire leaves as
+    many grants to be refused, and that is no incident at Pleo.
+    """
 
     answered: int
     """Refreshes within the same time to which Pleo gave a definite answer: rotated or refused."""

@@ -28,6 +28,7 @@ from broker.domain.errors import StoreUnavailable
 from broker.domain.evidence import Evidence
 from broker.domain.facts import BreakerMoved, EvidenceUnread, GuardMoved, PastChanged
 from broker.domain.fleet import FleetState
+from broker.domain.grant import Doubt
 from broker.domain.guard import Guard, GuardState
 from broker.domain.past import noticed, rewound
 from broker.domain.times import AttemptTimes
@@ -269,6 +270,7 @@ class Fleet:
             number=claimed.attempt.number,
             outcome=outcome_of(answer),
             error=error_of(answer),
+            was_in_doubt=claimed.reading.grant.doubt is not Doubt.NONE,
         )
         try:
             return await self._store.weigh(answered)

@@ -69,7 +69,8 @@ _BEAT: Final = """
 # be read.
 _WEIGH: Final = """
     SELECT clock_timestamp() AS at,
-    count(DISTINCT tenant) FILTER (WHERE in_window AND outcome = 'REFUSED' AND tenant <> $1)
+    count(DISTINCT tenant) FILTER (WHERE in_window AND outcome = 'REFUSED' AND tenant <> $1
+        AND cause IS DISTINCT FROM 'ROTATION_LOST')
         AS refused_grants,
     count(*) FILTER (WHERE in_window AND outcome IN ('REFUSED', 'ROTATED', 'STALE')) AS answered,
     count(DISTINCT tenant) FILTER (WHERE is_new AND outcome = 'UNKNOWN' AND tenant <> $1)
@@ -78,6 +79,9 @@ _WEIGH: Final = """
     count(*) FILTER (WHERE is_new AND (http_status IS NOT NULL OR outcome = 'UNKNOWN')) AS sent
     FROM (
         SELECT tenant, outcome, error, http_status,
+        CASE outcome WHEN 'REFUSED' THEN
+            (SELECT reauth_cause FROM grants WHERE grants.tenant = refresh_attempts.tenant)
+        END AS cause,
         -- A decision that lies ahead was made before the clock was set back.
         ended_at > (SELECT CASE WHEN guard_counted_from <= statement_timestamp()
             THEN guard_counted_from ELSE '-infinity' END FROM fleet) AS in_window,
@@ -142,7 +146,7 @@ class PostgresFleet:
         is_definite = answered.outcome in {AttemptOutcome.REFUSED, AttemptOutcome.ROTATED}
         return Evidence(
             at=row["at"],
-            refused_grants=row["refused_grants"] + (answered.outcome is AttemptOutcome.REFUSED),
+            refused_grants=row["refused_grants"] + answered.is_sure_refusal,
             answered=row["answered"] + is_definite,
             unknown_grants=row["unknown_grants"] + (answered.outcome is AttemptOutcome.UNKNOWN),
             limited_grants=row["limited_grants"] + (answered.error == RATE_LIMITED),

@@ -215,6 +215,21 @@ async def test_grants_are_counted_and_not_their_refusals(
     assert weighed == evidence(refused=2, answers=4, sent=4)
 
 
+async def test_refusals_in_doubt_are_answers_and_count_for_no_guard(
+    store: FleetStore, history: History, world: StoreWorld
+) -> None:
+    lost = Reauth(cause=ReauthCause.ROTATION_LOST, since=THE_NOW)
+    await history.add("lost", REFUSED)
+    await history.add("left", REFUSED)
+    state = GrantState.REAUTH_REQUIRED
+    await put(world.grants(), some_grant(tenant="lost", subject=None, state=state, reauth=lost))
+
+    sure = answered(REFUSED)
+    assert await counts(store, sure) == evidence(refused=2, answers=3, sent=3)
+    doubted = replace(sure, was_in_doubt=True)
+    assert await counts(store, doubted) == evidence(refused=1, answers=3, sent=3)
+
+
 async def test_definite_answers_are_counted_whatever_they_were(
     store: FleetStore, history: History
 ) -> None:

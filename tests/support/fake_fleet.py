@@ -106,10 +106,11 @@ class FakeFleetStore:
         ]
         new = [line for line in others if line.ended_at > now - BREAKER_WINDOW]
         outcome = answered.outcome
+        refused = _tenants(recent, answered, AttemptOutcome.REFUSED)
         return Evidence(
             at=now,
-            refused_grants=len(_tenants(recent, answered, AttemptOutcome.REFUSED))
-            + (outcome is AttemptOutcome.REFUSED),
+            refused_grants=len([each for each in refused if not self._was_in_doubt(each)])
+            + answered.is_sure_refusal,
             answered=sum(line.outcome in _DEFINITE for line in recent) + (outcome in _DEFINITE),
             unknown_grants=len(_tenants(new, answered, AttemptOutcome.UNKNOWN))
             + (outcome is AttemptOutcome.UNKNOWN),
@@ -119,6 +120,11 @@ class FakeFleetStore:
             + (answered.error == RATE_LIMITED),
             sent=sum(_was_sent(line) for line in new) + 1,
         )
+
+    def _was_in_doubt(self, tenant: str) -> bool:
+        row = self._world.rows.get(tenant)
+        reauth = row.grant.reauth if row else None
+        return reauth is not None and reauth.cause is ReauthCause.ROTATION_LOST
 
 
 def _tenants(

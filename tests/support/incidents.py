@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from broker.domain.fleet import FleetState
-from broker.domain.grant import GrantState
+from broker.domain.grant import Doubt, GrantState
 from broker.domain.guard import Guard, hold
 from broker.sandbox.faults import refuse
 from broker.service.messages import ServedToken
@@ -39,10 +39,12 @@ async def all_well(one: Desk, count: int) -> None:
         assert isinstance(got, ServedToken)
 
 
-async def refused(one: Desk, tenants: Sequence[str] = FIVE) -> list[ServedToken | Exception]:
+async def refused(
+    one: Desk, tenants: Sequence[str] = FIVE, *, doubt: Doubt = Doubt.NONE
+) -> list[ServedToken | Exception]:
     """Lets Pleo refuse each of these once, one after the other; their tokens live on there."""
     for tenant in tenants:
-        one.fleet.connect_expired(tenant=tenant)
+        one.fleet.connect_expired(tenant=tenant, doubt=doubt)
         one.fleet.pleo.sandbox.faults.add(refuse("invalid_grant"))
     return await ask_all(one, tenants)
 

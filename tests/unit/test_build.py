@@ -100,7 +100,7 @@ def always_under_way(ours: Fleet) -> Hook:
     return renew
 
 
-@pytest.mark.parametrize(("http_timeout", "waited"), [(1, 42), (10, 60), (60, 160)])
+@pytest.mark.parametrize(("http_timeout", "waited"), [(1, 60), (10, 60), (60, 160)])
 @in_virtual_time
 async def test_an_attempt_of_others_is_waited_for_as_long_as_one_may_take(
     http_timeout: int, waited: int

@@ -18,7 +18,7 @@ from broker.domain.errors import (
 from broker.domain.escrow import Escrow
 from broker.domain.evidence import GUARD_WINDOW
 from broker.domain.facts import GuardMoved, ReauthBecameRequired
-from broker.domain.grant import AttemptKind, GrantState
+from broker.domain.grant import AttemptKind, Doubt, GrantState
 from broker.domain.guard import BROKER, Guard, GuardState, Release
 from broker.sandbox.faults import Hold, refuse
 from broker.service.guard import BATCH, BLIND_AFTER, TIDY_SECONDS, Released
@@ -161,6 +161,28 @@ async def test_who_is_given_up_is_told_as_who_was_refused() -> None:
         told = one.told.of(ReauthBecameRequired)
         assert [each.tenant for each in told] == [*FIVE[:4], *FIVE]
         assert {each.provider_error for each in told} == {"invalid_grant"}
+
+
+@in_virtual_time
+async def test_refusals_of_grants_in_doubt_are_no_incident() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+
+        answers = await refused(one, FIVE, doubt=Doubt.DISCLAIMED)
+
+        assert {type(answer) for answer in answers} == {ReauthRequired}
+        assert guard_of(ours).state is GuardState.WATCHING
+
+
+@in_virtual_time
+async def test_refusals_of_grants_in_doubt_are_held_in_an_incident_of_others() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await refused(one)
+
+        answers = await refused(one, ["sixth"], doubt=Doubt.DISCLAIMED)
+
+        assert [type(answer) for answer in answers] == [GrantHeld]
 
 
 @in_virtual_time
