@@ -99,14 +99,17 @@ def store_rotated(grant: Grant, mine: Attempt, issued: Issue, *, now: datetime) 
     """Stores a rotated pair, late or not, whoever owns the row's attempt (laws 3 and 4).
 
     Allowed when the generation is the attempt's base and the grant is not revoked; or when one
-    other presentation of the same base was stored before and has a smaller number: both were
-    honoured, and the later pair is the living one. The attempt and the doubt on the row are cleared
-    only if own: another's success must not hide that somebody is on the wire.
+    other presentation of the same base was stored before: both were honoured, and the later pair is
+    the living one. Never over the pair of a later attempt. The attempt and the doubt on the row are
+    cleared only if own: another's success must not hide that somebody is on the wire.
     """
     if grant.pair_attempt == mine.number:
         return Unchanged(why=Why.ALREADY)
     if next_state(Write.STORE_ROTATED, grant) is None:
         return Unchanged(why=Why.STATE)
+    if grant.pair_attempt > mine.number:
+        # After lost commits a generation may be another one than I presented; numbers tell.
+        return Unchanged(why=Why.MOVED_ON)
     if grant.generation != mine.base_generation and not _is_second_success(grant, mine):
         return Unchanged(why=Why.MOVED_ON)
     own = grant.owns(mine.number)
@@ -125,11 +128,7 @@ def store_rotated(grant: Grant, mine: Attempt, issued: Issue, *, now: datetime) 
 
 
 def _is_second_success(grant: Grant, mine: Attempt) -> bool:
-    return (
-        grant.generation == mine.base_generation + 1
-        and grant.pair_base == mine.base_generation
-        and grant.pair_attempt < mine.number
-    )
+    return grant.generation == mine.base_generation + 1 and grant.pair_base == mine.base_generation
 
 
 def with_issue(grant: Grant, issued: Issue, *, generation: int, now: datetime) -> Grant:

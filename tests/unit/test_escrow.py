@@ -77,6 +77,10 @@ def test_a_pair_is_stored_over_a_row_that_lost_what_it_was_based_on() -> None:
     [
         pytest.param(some_grant(generation=4, consent_attempt=2), id="of another consent"),
         pytest.param(some_grant(generation=4, pair_attempt=14), id="rotated after the loss"),
+        pytest.param(
+            some_grant(consent_attempt=14, pair_attempt=14, pair_base=None),
+            id="given a generation again that was lost",
+        ),
     ],
 )
 def test_but_not_where_the_row_is_another_grants_or_has_moved_on(older: Grant) -> None:

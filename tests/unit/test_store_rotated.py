@@ -130,6 +130,14 @@ def test_a_pair_is_stored_on_its_base_or_beside_its_twin_alone(generation: int) 
     assert why_not(store(grant)) is Why.MOVED_ON
 
 
+def test_a_generation_that_was_given_again_after_a_loss_is_no_base() -> None:
+    # PostgreSQL lost what I presented, and a consent since bears its generation.
+    number = int(THE_NOW.timestamp()) + 1
+    consented = some_grant(pair_attempt=number, pair_base=None, consent_attempt=number)
+
+    assert why_not(store(consented)) is Why.MOVED_ON
+
+
 @pytest.mark.parametrize("state", GrantState)
 def test_a_pair_whose_acknowledgement_was_lost_is_in_the_row_already(state: GrantState) -> None:
     grant = replace(rotated_by(13), state=state)
