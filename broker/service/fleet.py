@@ -245,6 +245,8 @@ class Fleet:
                 self._take(_Seen(snapshot=written, asked_at=asked_at))
                 return True
             seen = await self._read()
+            if not seen.snapshot.live:
+                raise StoreUnavailable("a standby answers reads")  # see `Rows.write`
 
     async def _poll_if_possible(self, claimed: Claimed) -> bool:
         try:

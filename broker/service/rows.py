@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from broker.domain.decision import Changed, Decision, Why
+from broker.domain.errors import StoreUnavailable
 from broker.domain.grant import Grant
 from broker.domain.history import AttemptRecord, GrantEvent
 from broker.domain.past import claims_from, in_doubt
@@ -160,6 +161,9 @@ class Rows:
 
     async def _read_other(self, reading: Reading, *, has_beside: bool) -> Reading:
         again = await self.read(reading.grant.tenant)
+        if not again.snapshot.past.live:
+            # The write went elsewhere, as behind a proxy that splits: for ever, were it repeated.
+            raise StoreUnavailable("a standby answers reads", tenant=reading.grant.tenant)
         if has_beside and _is_same(again.snapshot, reading.snapshot):
             raise BesideNotAppliedError
         return again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -16,13 +17,16 @@ from broker.domain.errors import (
 from broker.domain.facts import BreakerMoved, EvidenceUnread
 from broker.domain.fleet import FleetState
 from broker.domain.grant import AttemptPhase, Doubt, GrantState
+from broker.ports import FleetSnapshot
 from broker.sandbox.faults import Delay, Hold, fail, rate_limit, refuse
+from broker.service import fleet as fleets
 from broker.service.fleet import BEAT_SECONDS, POLL_SECONDS
 from broker.service.messages import ServedToken
 from support.consent_service import BLUE, Desk, desk, looping
+from support.fake_fleet import FakeFleetStore
 from support.grants import THE_NOW, some_attempt
 from support.incidents import ask, ask_all, presentations, put_fleet
-from support.service import TIMES, Fleet, fleet, seconds_gone, virtual_now
+from support.service import TIMES, Fleet, Recorder, fleet, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 REJECTED = refuse("invalid_client", status=401)
@@ -473,3 +477,26 @@ async def test_answers_from_before_it_opened_close_nothing() -> None:
         assert isinstance(await early, ServedToken)
 
         assert breaker_of(ours).probes == 0
+
+
+class SplitFleetStore(FakeFleetStore):
+    """Behind a proxy that sends reads to a standby, and writes to the primary."""
+
+    async def read(self) -> FleetSnapshot:
+        return replace(await super().read(), live="")
+
+
+@in_virtual_time
+async def test_a_row_that_only_a_standby_shows_is_not_tried_for_ever() -> None:
+    async with fleet() as ours:
+        split = fleets.Fleet(
+            SplitFleetStore(ours.world),
+            Recorder(),
+            times=TIMES,
+            hold_for=TIMES.span,
+            replica="one",
+            build="",
+        )
+
+        with pytest.raises(StoreUnavailable):
+            await split.note_rewound()

@@ -10,10 +10,11 @@ import pytest
 from broker.domain.decision import Changed, Unchanged, Why
 from broker.domain.errors import StoreUnavailable
 from broker.domain.grant import GrantState
-from broker.ports import Spend, Unspend
-from broker.service.rows import Act, BesideNotAppliedError, Proposal, Reading
+from broker.ports import Snapshot, Spend, Unspend
+from broker.service.rows import Act, BesideNotAppliedError, Proposal, Reading, Rows
+from support.fake_store import FakeGrantStore
 from support.grants import THE_NOW, some_grant
-from support.service import fleet, some_reading
+from support.service import TIMES, fleet, some_reading
 from support.virtual_time import in_virtual_time, pass_time
 
 AN_ACT = Act(actor="somebody", call="a call", reason="a reason")
@@ -37,6 +38,25 @@ async def test_a_write_is_decided_again_where_the_row_changed() -> None:
 
         assert (written.not_allowed, written.reading.grant.last_attempt) == (None, 41)
         assert ours.grant().last_attempt == 41
+
+
+class SplitStore(FakeGrantStore):
+    """Behind a proxy that sends reads to a standby, and writes to the primary."""
+
+    async def read(self, tenant: str) -> Snapshot:
+        seen = await super().read(tenant)
+        return replace(seen, past=replace(seen.past, live=""))
+
+
+@in_virtual_time
+async def test_a_row_that_only_a_standby_shows_is_not_tried_for_ever() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        rows = Rows(SplitStore(ours.world), TIMES)
+        reading = await rows.read("acme")
+
+        with pytest.raises(StoreUnavailable):
+            await rows.write(reading, renaming, AN_ACT)
 
 
 @in_virtual_time
