@@ -134,8 +134,12 @@ class PostgresGrants:
             if row["tenant"] is not None
         ]
         live = rows[0]["live"]
+        if (
+            not live
+        ):  # a standby that lags behind has lost nothing; what it has not yet is told later
+            return ChangesPage(moved=moved, cursor=max(cursor, following), is_rewound=False)
         is_rewound = cursor >= 0 and self._has_another_past(live, following, cursor)
-        self._live = live or self._live
+        self._live = live
         return ChangesPage(moved=moved, cursor=following, is_rewound=is_rewound)
 
     async def note_used(self, tenants: Sequence[str]) -> None:

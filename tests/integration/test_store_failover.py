@@ -62,6 +62,21 @@ async def test_a_standby_answers_reads_and_says_that_it_has_no_say(
             await store.apply(seen, Change(after=read.grant))
 
 
+async def test_a_standby_that_lags_behind_is_no_database_gone_back(
+    pair: StandbyPair, tmp_path: Path
+) -> None:
+    async with (
+        filled(pair, tmp_path) as world,
+        open_pool(PoolSettings(url=lambda: pair.standby.url)) as pool,
+    ):
+        await put(world.grants(), some_grant(tenant="later", subject=None))
+        cursor = (await world.grants().changes(-1)).cursor
+
+        page = await PostgresStoreWorld(pool, world.keyring).grants().changes(cursor)
+
+        assert (page.is_rewound, page.cursor) == (False, cursor)
+
+
 async def test_a_promoted_standby_is_another_past_before_its_first_checkpoint(
     pair: StandbyPair, tmp_path: Path
 ) -> None:

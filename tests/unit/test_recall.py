@@ -65,6 +65,18 @@ async def test_a_secret_is_not_kept_for_ever() -> None:
 
 
 @in_virtual_time
+async def test_nor_in_a_replica_that_nobody_asks() -> None:
+    recall = Recall()
+    recall.keep(stored())
+    held = weakref.ref(recall._kept["acme"].grant)  # noqa: SLF001 - no other way to see a secret stay
+
+    await pass_time(KEPT_FOR + 1)
+    recall.doubted()
+
+    assert held() is None
+
+
+@in_virtual_time
 async def test_beyond_a_number_the_longest_stored_is_forgotten() -> None:
     recall = Recall(most_kept=2)
 
