@@ -78,7 +78,11 @@ class Recall:
         self._doubted = OrderedDict.fromkeys(reversed(self._kept))
 
     def doubted(self) -> Sequence[str]:
-        """Returns the tenants to compare, the last stored first: those may be lost."""
+        """Returns the tenants to compare, the last stored first: those may be lost.
+
+        Asked at every turn, so that what is old goes also where nothing is read or stored.
+        """
+        self._forget_old()
         return list(self._doubted)
 
     def compared(self, tenant: str) -> None:
