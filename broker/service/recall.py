@@ -85,6 +85,11 @@ class Recall:
         self._forget_old()
         return list(self._doubted)
 
+    def compare_last(self, tenant: str) -> None:
+        """Lets the others go first."""
+        if tenant in self._doubted:
+            self._doubted.move_to_end(tenant)
+
     def compared(self, tenant: str) -> None:
         """Takes note that a tenant's row is as new as what is kept, or newer."""
         self._doubted.pop(tenant, None)

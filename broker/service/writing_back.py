@@ -50,6 +50,10 @@ class WritingBack:
                 await self.read(tenant)
             except (KeyUnavailable, RecordUnreadable):
                 continue  # tried again at the next turn, and no reason to keep the others waiting
+            except Exception:
+                # It may be this row's alone, as a lock: then the next turn begins with others.
+                self._recall.compare_last(tenant)
+                raise
 
     async def read(self, tenant: str) -> Reading:
         """Reads a row, after writing back what is newer.

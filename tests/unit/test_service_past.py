@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -299,6 +300,31 @@ async def test_it_is_tried_again_when_postgresql_did_not_take_it() -> None:
         await one.writing_back.turn()
 
         assert ours.grant().generation == 8
+
+
+@in_virtual_time
+async def test_a_row_that_cannot_be_compared_is_in_no_others_way() -> None:
+    async with fleet() as ours:
+        one = ours.replica()
+        await watching(one)
+        for tenant in ("lost", "locked"):
+            ours.connect(tenant=tenant, subject=None)
+        saved = ours.world.save()
+        for tenant in ("lost", "locked"):
+            one.recall.keep(replace(ours.grant(tenant), generation=8, pair_attempt=13))
+        ours.world.restore(saved)
+        await watching(one)
+
+        async def locked(call: Call) -> None:
+            if call.tenant == "locked":
+                raise StoreUnavailable("somebody's transaction has locked the row")
+
+        ours.world.on_arrival = locked
+        for _ in range(2):
+            with suppress(StoreUnavailable):
+                await one.writing_back.turn()
+
+        assert ours.grant("lost").generation == 8
 
 
 @in_virtual_time
