@@ -199,8 +199,6 @@ class Settler:
         """
         with self._holdings.hold() as hold:
             written = await self._until_taken(claimed, ending, hold)
-        if ending.holds_pair and written.reading.grant.pair_attempt == claimed.attempt.number:
-            self._safekeeping.remember(written.reading.grant)
         if ending.tells_stale and written.is_stale:
             await self._tell_stale(claimed, ending, written.reading)
         self._observer.observe(
@@ -232,6 +230,10 @@ class Settler:
                     raise
                 is_defect_told = is_defect_told or self._report_defect(error)
             else:
+                stored = written.reading.grant
+                # First: a failover while Redis is waited for would find the pair in no place.
+                if ending.holds_pair and stored.pair_attempt == claimed.attempt.number:
+                    self._safekeeping.remember(stored)
                 await safe.discard()
                 return written
             tries += 1

@@ -104,6 +104,31 @@ async def test_its_owner_stores_it_and_deletes_the_escrow() -> None:
 
 
 @in_virtual_time
+async def test_it_is_remembered_before_its_escrow_goes() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        one = ours.replica()
+        call = one.call()
+        await ours.pleo.sandbox.until(held=1)
+        ours.world.on_arrival = refuse_writes
+        ours.pleo.sandbox.release()
+        await call
+        remembered: list[int] = []
+
+        class Watched(dict[tuple[str, int], Escrow]):
+            def pop(self, *of: object) -> Escrow | None:  # type: ignore[override]
+                remembered.append(len(one.recall))
+                return super().pop(*of)  # type: ignore[call-overload, no-any-return]
+
+        ours.redis.escrows = Watched(ours.redis.escrows)
+        ours.world.on_arrival = let_pass
+        await one.landed()
+
+        assert remembered == [1]
+
+
+@in_virtual_time
 async def test_another_replica_adopts_what_a_dead_one_left() -> None:
     async with fleet() as ours:
         one, two = ours.replica("one"), ours.replica("two")
