@@ -134,9 +134,8 @@ class PostgresGrants:
             if row["tenant"] is not None
         ]
         live = rows[0]["live"]
-        if (
-            not live
-        ):  # a standby that lags behind has lost nothing; what it has not yet is told later
+        if not live:
+            # A standby that lags behind has lost nothing; what it has not yet is told later.
             return ChangesPage(moved=moved, cursor=max(cursor, following), is_rewound=False)
         is_rewound = cursor >= 0 and self._has_another_past(live, following, cursor)
         self._live = live
