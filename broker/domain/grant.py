@@ -250,6 +250,10 @@ class Grant:
     updated_at: datetime | None = None
     """Set by the store."""
 
+    def can_be_presented(self) -> bool:
+        """Whether there is a refresh token to present: not destroyed, and it opens here."""
+        return isinstance(self.pair, TokenPair) and self.pair.refresh_token is not None
+
     def owns(self, attempt_number: int) -> bool:
         """Whether the attempt on the row is the one with this number."""
         return self.attempt is not None and self.attempt.number == attempt_number

@@ -12,7 +12,7 @@ from typing import Final
 
 from broker.domain.decision import Changed, Decision, Unchanged, Why, Write, next_state
 from broker.domain.evidence import GUARD_WINDOW
-from broker.domain.grant import Grant, GrantState, Reauth, ReauthCause, TokenPair
+from broker.domain.grant import Grant, GrantState, Reauth, ReauthCause
 from broker.domain.guard import Guard, is_recent
 
 _BY_PLEO: Final = frozenset({ReauthCause.EXPIRED_OR_REVOKED, ReauthCause.ROTATION_LOST})
@@ -28,7 +28,7 @@ def hold_back(grant: Grant, guard: Guard) -> Decision:
     reauth = grant.reauth
     if state is None or reauth is None or reauth.cause not in _BY_PLEO:
         return Unchanged(why=Why.STATE)
-    if not has_refresh_token(grant):
+    if not grant.can_be_presented():
         return Unchanged(why=Why.NO_TOKEN)
     if grant.quarantined_until is not None or not is_recent(reauth.since, guard):
         return Unchanged(why=Why.MOVED_ON)
@@ -90,8 +90,3 @@ def destroy_refused(grant: Grant, guard: Guard, *, now: datetime) -> Decision:
     if grant.quarantined_until is None and is_recent(since, guard):
         return Unchanged(why=Why.TOO_EARLY)
     return Changed(after=replace(grant, pair=None, expires_at=None, renew_at=None))
-
-
-def has_refresh_token(grant: Grant) -> bool:
-    """Whether there is something that could be presented."""
-    return isinstance(grant.pair, TokenPair) and grant.pair.refresh_token is not None

@@ -61,16 +61,12 @@ def claim_refresh(grant: Grant, claimer: Claimer, *, generation: int, now: datet
         return Unchanged(why=Why.MOVED_ON)
     if is_blocked(grant, claimer, now):
         return Unchanged(why=Why.ATTEMPT_LIVE)
-    if not _can_be_presented(grant):
+    if not grant.can_be_presented():
         return Unchanged(why=Why.NO_TOKEN)
     doubt = doubt_of_claim(grant, claimer)
     phase = AttemptPhase.CLAIMED if doubt is Doubt.ABANDONED else AttemptPhase.ARMED
     attempt = new_attempt(grant, claimer, phase, now)
     return Changed(after=replace(grant, attempt=attempt, last_attempt=attempt.number, doubt=doubt))
-
-
-def _can_be_presented(grant: Grant) -> bool:
-    return isinstance(grant.pair, TokenPair) and grant.pair.refresh_token is not None
 
 
 def arm(grant: Grant, mine: Attempt, *, deadline: datetime, now: datetime) -> Decision:
@@ -89,7 +85,7 @@ def arm(grant: Grant, mine: Attempt, *, deadline: datetime, now: datetime) -> De
         return Unchanged(why=Why.ALREADY if is_armed else Why.WRONG_PHASE)
     if not attempt.is_live(now):
         return Unchanged(why=Why.OVERDUE)
-    if not _can_be_presented(grant):
+    if not grant.can_be_presented():
         return Unchanged(why=Why.NO_TOKEN)
     armed = replace(attempt, phase=AttemptPhase.ARMED, deadline=deadline)
     return Changed(after=replace(grant, attempt=armed))

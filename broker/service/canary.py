@@ -18,7 +18,7 @@ from broker.domain.errors import GrantHeld
 from broker.domain.fleet import FleetState
 from broker.domain.grant import Doubt, Grant, GrantState, Reauth, ReauthCause
 from broker.domain.guard import Canary, GuardState, Release
-from broker.domain.guard_writes import discard, has_refresh_token
+from broker.domain.guard_writes import discard
 from broker.ports import FleetStore, Guarded
 from broker.service.fleet import Fleet
 from broker.service.overseeing import Overseer
@@ -122,7 +122,7 @@ def _is_fit(grant: Grant) -> bool:
         and grant.doubt is Doubt.NONE
         and grant.reauth is not None
         and grant.reauth.cause is ReauthCause.EXPIRED_OR_REVOKED
-        and has_refresh_token(grant)
+        and grant.can_be_presented()
     )
 
 

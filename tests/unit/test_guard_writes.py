@@ -26,7 +26,6 @@ from broker.domain.guard_writes import (
     confirm,
     destroy_refused,
     discard,
-    has_refresh_token,
     hold_back,
 )
 from support.grants import (
@@ -94,7 +93,7 @@ def test_a_refusal_without_a_record_is_not_held_back() -> None:
 def test_what_cannot_be_presented_is_not_held_back(pair: TokenPair | UnreadablePair | None) -> None:
     grant = replace(refused_grant(), pair=pair)
 
-    assert not has_refresh_token(grant)
+    assert not grant.can_be_presented()
     assert why_not(hold_back(grant, HOLDING)) is Why.NO_TOKEN
 
 
