@@ -5,7 +5,6 @@ No store is reached here: a broker listens before, and has enough to say about t
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ import pytest
 from broker.store.sealing import generate_keyset
 from broker.v1.token_service_pb2 import GetAccessTokenRequest
 from broker.v1.token_service_pb2_grpc import TokenServiceStub
+from support.fleet import until_true
 from support.source import ROOT
 from support.waiting import until
 
@@ -132,11 +132,12 @@ async def test_streams_that_are_closed_keep_a_broker_from_nothing(
 
 async def until_alive(http: httpx.AsyncClient, url: str, process: subprocess.Popen[bytes]) -> None:
     """Asks until it is answered."""
-    async with asyncio.timeout(20):
-        while process.poll() is None:
-            try:
-                if (await http.get(url)).status_code == HTTPStatus.OK:
-                    return
-            except httpx.ConnectError:
-                await asyncio.sleep(0.02)
-    raise AssertionError(f"it ended with status {process.returncode}")
+
+    async def is_answered() -> bool:
+        assert process.poll() is None, f"it ended with status {process.returncode}"
+        try:
+            return (await http.get(url)).status_code == HTTPStatus.OK
+        except httpx.ConnectError:
+            return False
+
+    await until_true(is_answered, seconds=20)

@@ -283,9 +283,10 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
     assert named == {}
 
 
-@pytest.mark.parametrize("text", ["= '/home/me/x'", "cd /work/main", "/Users/me", "(/root)"])
-def test_a_place_on_a_machine_is_recognised(text: str) -> None:
-    assert MACHINE_PATH.search(text)
+@pytest.mark.parametrize("place", ["root", "home", "Users", "work", "tmp"])
+@pytest.mark.parametrize("text", ["= '/{}/me/x'", "cd /{}/main", "/{}/me", "(/{})"])
+def test_a_place_on_a_machine_is_recognised(place: str, text: str) -> None:
+    assert MACHINE_PATH.search(text.format(place))
 
 
 @pytest.mark.parametrize("text", ["https://x.example/home/", "${ROOT}/tmp", "a/work/b", "./root"])

@@ -66,6 +66,17 @@ async def all_through(turnstile: Turnstile, count: int) -> list[float]:
     return sorted(await asyncio.gather(*(go() for _ in range(count))))
 
 
+async def two_waiting(tasks: asyncio.TaskGroup) -> Crowd:
+    """Lets "inside" take the only place, while "gone" waits, and "next" behind."""
+    crowd = Crowd(Turnstile(most_at_once=1, rate=lambda: FAST), tasks)
+    crowd.send("inside")
+    await pass_time(1)
+    crowd.send("gone")
+    crowd.send("next")
+    await pass_time(1)
+    return crowd
+
+
 @in_virtual_time
 async def test_no_more_are_inside_than_may_be() -> None:
     async with asyncio.TaskGroup() as tasks:
@@ -180,12 +191,7 @@ async def test_who_leaves_the_queue_leaves_no_gap_in_it() -> None:
 @in_virtual_time
 async def test_who_goes_as_a_place_becomes_free_takes_it_not_along() -> None:
     async with asyncio.TaskGroup() as tasks:
-        crowd = Crowd(Turnstile(most_at_once=1, rate=lambda: FAST), tasks)
-        crowd.send("inside")
-        await pass_time(1)
-        crowd.send("gone")
-        crowd.send("next")
-        await pass_time(1)
+        crowd = await two_waiting(tasks)
 
         # Whoever is inside leaves first in the same turn of the loop, whatever the order.
         crowd.cancel("inside")
@@ -199,12 +205,7 @@ async def test_who_goes_as_a_place_becomes_free_takes_it_not_along() -> None:
 @in_virtual_time
 async def test_who_is_let_in_and_goes_before_hearing_of_it_gives_the_place_back() -> None:
     async with asyncio.TaskGroup() as tasks:
-        crowd = Crowd(Turnstile(most_at_once=1, rate=lambda: FAST), tasks)
-        crowd.send("inside")
-        await pass_time(1)
-        crowd.send("gone")
-        crowd.send("next")
-        await pass_time(1)
+        crowd = await two_waiting(tasks)
 
         crowd.leave("inside")
         await asyncio.sleep(0)  # the one inside runs, and lets the next one in
