@@ -60,6 +60,8 @@ class Claim:
     kind: AttemptKind
     decide: Callable[[Grant, Claimer, Reading], Decision]
     beside: Callable[[Attempt], Beside] | None = None
+    presents: bool = True
+    """Whether anything is to be shown to Pleo: else there is no turn to wait for."""
 
 
 class Claims:

@@ -93,7 +93,7 @@ class Consenting:
 
     async def _claim(self, reading: Reading, claim: Claim) -> Claimed | Reading:
         """Claims an import when it is its turn; a code lives for seconds, and waits for nobody."""
-        if claim.kind is AttemptKind.EXCHANGE:
+        if claim.kind is AttemptKind.EXCHANGE or not claim.presents:
             return await self.claims.claim(reading, claim)
         async with self.turnstile.turn():
             return await self.claims.claim(reading, claim)

@@ -200,5 +200,8 @@ def _claim(plan: Plan, seen: Reading, *, must_wait: bool) -> Claim:
         return claim_consent(grant, claimer, now=reading.now)
 
     return Claim(
-        kind=AttemptKind.IMPORT, decide=decide, beside=lambda _: PutImport(record=plan.record)
+        kind=AttemptKind.IMPORT,
+        decide=decide,
+        beside=lambda _: PutImport(record=plan.record),
+        presents=not plan.keeps_living,
     )

@@ -684,3 +684,20 @@ async def test_an_import_claims_when_it_is_its_turn() -> None:
 
         assert isinstance(await call, Grant)
         assert is_held_by_pleo(ours, made) is False
+
+
+@in_virtual_time
+async def test_an_import_that_presents_nothing_waits_for_no_turn() -> None:
+    async with fleet() as ours:
+        made = ours.pleo.connect()
+        one = desk(ours)
+        living = virtual_now() + A_WHILE
+        async with AsyncExitStack() as places:
+            for _ in range(50):
+                await places.enter_async_context(one.service.turnstile.turn())
+
+            grant = await one.bring(
+                made.refresh_token, access_token=made.access_token, expires_at=living
+            )
+
+        assert (grant.generation, ours.counts().presentations) == (1, 0)
