@@ -55,6 +55,9 @@ _CALLERS_PATIENCE_SECONDS: Final = 200.0
 _SETTINGS: Final = {"BROKER_PLEO_TIMEOUT_SECONDS": "2"}
 """Callers are told soon that nobody knows; the attempt's deadline is 30 s all the same."""
 
+_REGISTERED_AT_ONCE: Final = 20
+"""As a bulk import does; hundreds would wait for PostgreSQL's connections beyond their timeout."""
+
 _STARTED_AT_ONCE: Final = 3
 """A start is a second of work: with more at a time, none is ready in time on a busy machine."""
 
@@ -100,6 +103,9 @@ class Stage:
     registrar: Replica
     chance: Random
     exits: AsyncExitStack
+    registering: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_REGISTERED_AT_ONCE)
+    )
     replicas: list[Replica] = field(default_factory=list)
     """Who may be asked."""
 
@@ -163,7 +169,8 @@ class Stage:
             access_token=given["access_token"],
             expire_time=expire_time,
         )
-        await self.registrar.grants.ImportGrant(request, timeout=PATIENCE_SECONDS)
+        async with self.registering:
+            await self.registrar.grants.ImportGrant(request, timeout=PATIENCE_SECONDS)
 
     async def ask_on(self, case: Case) -> None:
         """Asks any of the replicas again and again, as one caller, until there is an answer."""
