@@ -286,7 +286,7 @@ async def _listening(
     health: Health,
 ) -> AsyncIterator[int]:
     servicers = Servicers(
-        tokens=TokenService(service.broker),
+        tokens=TokenService(service.broker, service.broker),
         grants=GrantService(consents=service.broker, grants=service.broker),
         operations=OperationsService(service.broker),
         health=HealthService(),
@@ -308,6 +308,8 @@ async def _listening(
             yield port
         finally:
             health.drain()
+            # Streams would keep the drain up to its end, and their callers here.
+            service.watching.drain()
 
 
 def _tell_grpc(grpc_health: HealthService, snapshot: HealthSnapshot) -> None:

@@ -12,13 +12,19 @@ Each check returns what is wrong with a value, or None. Laws of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from broker.domain.errors import FieldViolation
 
 LONGEST_TENANT: Final = 200
 """Characters; the contract with callers."""
+
+LARGEST_BATCH: Final = 100
+"""Tenants; with tokens as long as they may be, an answer stays within gRPC's default 4 MiB."""
+
+MOST_WATCHED: Final = 1000
+"""Tenants in one message: 200,000 bytes of them would be refused as too large in any case."""
 
 SHORTEST_BINDING: Final = 16
 """Bytes: 128 bits cannot be guessed."""
@@ -76,6 +82,27 @@ def check_tenant(tenant: str, field: str = "tenant") -> FieldViolation | None:
         _TENANT.fullmatch(tenant) is not None,
         field,
         f"must be 1 to {LONGEST_TENANT} characters of A-Z a-z 0-9 . _ : / @ -",
+    )
+
+
+def check_batch(tenants: Sequence[str]) -> list[FieldViolation]:
+    """Checks a list of tenants: how many, each one's form, and that none comes twice."""
+    if not 1 <= len(tenants) <= LARGEST_BATCH:
+        return [_violation("tenants", f"must be 1 to {LARGEST_BATCH} tenants")]
+    found = [check_tenant(tenant, f"tenants[{index}]") for index, tenant in enumerate(tenants)]
+    first = {tenant: index for index, tenant in reversed(list(enumerate(tenants)))}
+    found += [
+        _violation(f"tenants[{index}]", f"must not repeat tenants[{first[tenant]}]")
+        for index, tenant in enumerate(tenants)
+        if first[tenant] != index
+    ]
+    return [violation for violation in found if violation is not None]
+
+
+def check_watched(count: int, field: str) -> FieldViolation | None:
+    """Checks how many tenants one message of a watch names."""
+    return _unless(
+        1 <= count <= MOST_WATCHED, field, f"must be 1 to {MOST_WATCHED} tenants in one message"
     )
 
 

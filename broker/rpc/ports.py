@@ -7,6 +7,7 @@ All are safe to cancel: what must go on does so without its caller (law 8).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from broker.service.messages import (
     StartAuthorization,
     StartedAuthorization,
 )
+from broker.service.watch import Watch
 
 
 class Tokens(Protocol):
@@ -31,6 +33,22 @@ class Tokens(Protocol):
         self, tenant: str, *, rejected_generation: int | None, budget: timedelta
     ) -> ServedToken:
         """Returns a living token; `budget` is the time until the caller's deadline."""
+        ...
+
+
+class Watches(Protocol):
+    """Tells of every change of a tenant's token."""
+
+    def watch(self) -> AbstractContextManager[Watch]:
+        """Returns a watch of no tenant yet, for as long as the block runs."""
+        ...
+
+    def subscribe(self, watch: Watch, tenant: str) -> None:
+        """Tells it how a tenant stands, and then what changes."""
+        ...
+
+    def unsubscribe(self, watch: Watch, tenant: str) -> None:
+        """Tells it no more of a tenant."""
         ...
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Final
 
-from broker.rpc.caller import Context, current_caller
-from broker.rpc.edge import UnimplementedError, seconds_remaining
+from broker.domain.errors import BrokerError
+from broker.rpc.caller import Caller, Context, current_caller
+from broker.rpc.edge import seconds_remaining
 from broker.rpc.messages import token_message
-from broker.rpc.ports import Tokens
-from broker.rpc.validation import read_get_access_token
+from broker.rpc.ports import Tokens, Watches
+from broker.rpc.status import status_of
+from broker.rpc.validation import read_batch, read_get_access_token
+from broker.rpc.watch import WatchCall
 from broker.v1 import token_service_pb2
 from broker.v1.token_service_pb2_grpc import TokenServiceServicer
 
@@ -18,11 +23,16 @@ NO_DEADLINE: Final = timedelta(seconds=30)
 """For a caller without a deadline; the contract with callers."""
 
 
+_Result = token_service_pb2.BatchGetAccessTokensResponse.Result
+
+
 class TokenService(TokenServiceServicer):
     """Translates; what a token is and whether to renew it is decided behind `Tokens`."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, watches: Watches) -> None:
+        """Both are mostly the same."""
         self._tokens = tokens
+        self._watches = watches
 
     async def GetAccessToken(
         self, request: token_service_pb2.GetAccessTokenRequest, context: Context
@@ -38,16 +48,39 @@ class TokenService(TokenServiceServicer):
     async def BatchGetAccessTokens(
         self, request: token_service_pb2.BatchGetAccessTokensRequest, context: Context
     ) -> token_service_pb2.BatchGetAccessTokensResponse:
-        """Not answered yet."""
-        raise UnimplementedError
+        """Answers for each tenant as `GetAccessToken` does, all at once."""
+        tenants, budget, caller = read_batch(request), budget_of(context), current_caller()
+        async with asyncio.TaskGroup() as tasks:
+            results = [
+                tasks.create_task(self._result(tenant, budget, caller), name="one of a batch")
+                for tenant in tenants
+            ]
+        return token_service_pb2.BatchGetAccessTokensResponse(
+            results=[each.result() for each in results]
+        )
 
-    def WatchAccessTokens(
+    async def _result(self, tenant: str, budget: timedelta, caller: Caller) -> _Result:
+        try:
+            caller.check(tenant)
+            served = await self._tokens.get_access_token(
+                tenant, rejected_generation=None, budget=budget
+            )
+            caller.check_scopes(tenant, served.scopes)
+        except BrokerError as error:
+            return _Result(tenant=tenant, status=status_of(error, tenant=tenant))
+        return _Result(tenant=tenant, token=token_message(served))
+
+    async def WatchAccessTokens(
         self,
         request_iterator: AsyncIterator[token_service_pb2.WatchAccessTokensRequest],
         context: Context,
-    ) -> AsyncIterator[token_service_pb2.WatchAccessTokensResponse]:
-        """Not answered yet."""
-        raise UnimplementedError
+    ) -> AsyncGenerator[token_service_pb2.WatchAccessTokensResponse, None]:
+        """Tells of every change until the caller goes."""
+        with self._watches.watch() as watch:
+            call = WatchCall(self._watches, watch, current_caller())
+            async with aclosing(call.answers(request_iterator)) as answers:
+                async for answer in answers:
+                    yield answer
 
 
 def budget_of(context: Context) -> timedelta:

@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from broker.domain.errors import FieldViolation, InvalidRequest
 from broker.domain.fields import (
     check_access_token,
+    check_batch,
     check_code,
     check_error_description,
     check_expected_subject,
@@ -28,6 +29,7 @@ from broker.domain.fields import (
     check_session_binding,
     check_state,
     check_tenant,
+    check_watched,
     settled_page_size,
 )
 from broker.domain.grant import GrantState
@@ -83,6 +85,25 @@ def read_get_access_token(
     rejected_generation = request.rejected_generation
     _refuse(tenant, check_generation(rejected_generation))
     return tenant, rejected_generation
+
+
+def read_batch(request: token_service_pb2.BatchGetAccessTokensRequest) -> tuple[str, ...]:
+    """Reads whose tokens to return."""
+    tenants = tuple(request.tenants)
+    _refuse(None, *check_batch(tenants))
+    return tenants
+
+
+def read_watch(
+    request: token_service_pb2.WatchAccessTokensRequest,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Reads which tenants to watch, and which no more. Each one's form is the reader's to check."""
+    action = request.WhichOneof("action")
+    if action is None:
+        raise InvalidRequest([_violation("action", "must be subscribe or unsubscribe")])
+    tenants = tuple((request.subscribe if action == "subscribe" else request.unsubscribe).tenants)
+    _refuse(None, check_watched(len(tenants), f"{action}.tenants"))
+    return (tenants, ()) if action == "subscribe" else ((), tenants)
 
 
 def read_start_authorization(

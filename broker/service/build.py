@@ -57,11 +57,15 @@ from broker.service.settle import Settler
 from broker.service.starting import Registration, Starting
 from broker.service.turnstile import Turnstile
 from broker.service.usage import FLUSH_SECONDS, Usage
+from broker.service.watching import Watching
 from broker.service.wire import Wire
 from broker.service.writing_back import TURN_SECONDS, WritingBack
 
 LANDING_SECONDS: Final = 1.0
 """For announcing and answering, once a pair is stored: a few timeouts of Redis."""
+
+WATCH_BUDGET: Final = timedelta(seconds=3)
+"""For a look at a watched token: a caller's patience. A longer refresh is told when it ends."""
 
 OBTAIN_BUDGET: Final = timedelta(seconds=30)
 """For a token that the broker itself needs: what a caller without a deadline gets."""
@@ -127,6 +131,7 @@ class Service:
     grant_flights: Flights[Grant]
     news: News
     usage: Usage
+    watching: Watching
     observer: Observer
 
     def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
@@ -134,6 +139,7 @@ class Service:
         return {
             "announcements": lambda: self._repeat("announcements", self.news.listen, POLL_SECONDS),
             "changes": lambda: self._repeat("changes", self.news.poll, POLL_SECONDS),
+            "watches": lambda: self._repeat("watches", self.watching.run, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
             "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),
             "recall": lambda: self._repeat("recall", self.writing_back.turn, TURN_SECONDS),
@@ -198,9 +204,11 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     grants = _grants(ports, options, consenting, obtain=obtain, recall=base.recall)
     guard, canary = _guarding(ports, options, base, refresh=grants.obtain)
     usage = Usage(ports.store)
+    watching = _watching(obtain, usage, base.news)
     broker = Broker(
         obtain=obtain,
         usage=usage,
+        watching=watching,
         starting=Starting(
             consents=ports.consents,
             rows=base.rows,
@@ -236,8 +244,19 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
         grant_flights=grant_flights,
         news=base.news,
         usage=usage,
+        watching=watching,
         observer=ports.observer,
     )
+
+
+def _watching(obtain: Obtain, usage: Usage, news: News) -> Watching:
+    async def look(tenant: str) -> ServedToken:
+        usage.note(tenant)
+        return await obtain.get_access_token(tenant, rejected_generation=None, budget=WATCH_BUDGET)
+
+    watching = Watching(look)
+    news.follow(watching)
+    return watching
 
 
 def _base(ports: Ports, options: Options) -> _Base:

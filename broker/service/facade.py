@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,6 +25,8 @@ from broker.service.messages import (
 from broker.service.obtain import Obtain
 from broker.service.starting import Starting
 from broker.service.usage import Usage
+from broker.service.watch import Watch
+from broker.service.watching import Watching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class Broker:
 
     obtain: Obtain
     usage: Usage
+    watching: Watching
     starting: Starting
     completing: Completing
     importing: Importing
@@ -47,6 +51,18 @@ class Broker:
         )
         self.usage.note(tenant)
         return served
+
+    def watch(self) -> AbstractContextManager[Watch]:
+        """Returns a watch of no tenant yet."""
+        return self.watching.watch()
+
+    def subscribe(self, watch: Watch, tenant: str) -> None:
+        """Watches one more tenant."""
+        self.watching.subscribe(watch, tenant)
+
+    def unsubscribe(self, watch: Watch, tenant: str) -> None:
+        """Watches a tenant no more."""
+        self.watching.unsubscribe(watch, tenant)
 
     async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
         """Begins a consent."""

@@ -7,7 +7,7 @@ replica learns all act on within five seconds, with Redis or without.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from broker.domain.facts import MemoryDropped
 from broker.ports import Announcements, GrantMoved, GrantStore, Observer, Resubscribed
@@ -20,6 +20,18 @@ POLL_SECONDS: Final = 2.0
 """Twice within the five seconds of law 6, one statement's time to spare."""
 
 _PRESENT: Final = -1
+
+
+class Follower(Protocol):
+    """Who is told what memory is told, after it."""
+
+    def moved(self, tenant: str) -> None:
+        """Takes news of a grant, whoever changed it. Never raises, never blocks."""
+        ...
+
+    def all_moved(self) -> None:
+        """News may have been missed."""
+        ...
 
 
 class News:
@@ -44,7 +56,12 @@ class News:
         self._observer = observer
         # In the order of their coming, which a simulation has to repeat: a set has none.
         self._waiting: dict[str, list[asyncio.Event]] = {}
+        self._followers: list[Follower] = []
         self._cursor = _PRESENT
+
+    def follow(self, follower: Follower) -> None:
+        """Tells one more, from now on."""
+        self._followers.append(follower)
 
     async def announce(self, moved: GrantMoved) -> None:
         """Tells everybody, this process first."""
@@ -101,10 +118,14 @@ class News:
     def _drop_all(self, cause: str) -> None:
         self._memory.mark_all_stale()
         self._observer.observe(MemoryDropped(tenant=None, cause=cause))
+        for follower in self._followers:
+            follower.all_moved()
 
     def _wake(self, tenant: str) -> None:
         for woken in self._waiting.get(tenant, ()):
             woken.set()
+        for follower in self._followers:
+            follower.moved(tenant)
 
     def _forget(self, tenant: str, woken: asyncio.Event) -> None:
         waiting = self._waiting[tenant]

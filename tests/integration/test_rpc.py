@@ -46,11 +46,7 @@ from broker.v1.grant_service_pb2 import (
 )
 from broker.v1.operations_service_pb2 import ReleaseGuardRequest
 from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
-from broker.v1.token_service_pb2 import (
-    BatchGetAccessTokensRequest,
-    GetAccessTokenRequest,
-    WatchAccessTokensRequest,
-)
+from broker.v1.token_service_pb2 import GetAccessTokenRequest
 from broker.v1.token_service_pb2_grpc import TokenServiceStub
 from support.fake_broker import AskedForRelease, AskedForToken, FakeBroker
 from support.grants import THE_NOW, some_grant
@@ -301,12 +297,6 @@ async def test_an_unknown_call_is_unimplemented(served: Served) -> None:
 Call: TypeAlias = Callable[[grpc.aio.Channel], Awaitable[object]]
 
 LATER: dict[str, Call] = {
-    "TokenService/BatchGetAccessTokens": lambda channel: TokenServiceStub(
-        channel
-    ).BatchGetAccessTokens(BatchGetAccessTokensRequest()),
-    "TokenService/WatchAccessTokens": lambda channel: first(
-        TokenServiceStub(channel).WatchAccessTokens(iter([WatchAccessTokensRequest()]))
-    ),
     "OperationsService/RefreshGrant": lambda channel: OperationsServiceStub(channel).RefreshGrant(
         operations_service_pb2.RefreshGrantRequest()
     ),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, TypedDict, Unpack
 
-from broker.domain.errors import TenantNotFound
+from broker.domain.errors import BrokerError, TenantNotFound
 from broker.domain.facts import Source
 from broker.domain.grant import Grant, GrantState
 from broker.domain.guard import Release
@@ -28,6 +28,8 @@ from broker.service.messages import (
     StartAuthorization,
     StartedAuthorization,
 )
+from broker.service.watch import Watch
+from broker.service.watching import Watching
 from support.grants import THE_NOW, some_grant
 
 _SERVED: Final = ServedToken(
@@ -83,12 +85,16 @@ class FakeBroker:
     def __init__(self) -> None:
         self.asked: list[object] = []
         self.failure: Exception | None = None
+        self.failures: dict[str, BrokerError] = {}
+        """Of single tenants, for who asks for a token."""
+
         self.served = some_served_token()
         self.released = Released(released=5, remaining=2)
         self.grants = {"acme": some_grant()}
         self.waiting = asyncio.Event()
         self._may_go = asyncio.Event()
         self._may_go.set()
+        self.watching = Watching(self._look)
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
@@ -103,7 +109,26 @@ class FakeBroker:
         """Answers what is in `served`."""
         asked = AskedForToken(tenant=tenant, rejected_generation=rejected_generation, budget=budget)
         await self._ask(asked)
+        if tenant in self.failures:
+            raise self.failures[tenant]
         return self.served
+
+    def watch(self) -> AbstractContextManager[Watch]:
+        """Watches for real; `watching.moved` is the news."""
+        return self.watching.watch()
+
+    def subscribe(self, watch: Watch, tenant: str) -> None:
+        """Watches what is in `served`."""
+        self.watching.subscribe(watch, tenant)
+
+    def unsubscribe(self, watch: Watch, tenant: str) -> None:
+        """Watches no more."""
+        self.watching.unsubscribe(watch, tenant)
+
+    async def _look(self, tenant: str) -> ServedToken:
+        return await self.get_access_token(
+            tenant, rejected_generation=None, budget=timedelta(seconds=3)
+        )
 
     async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
         """Answers with an address of nobody's."""

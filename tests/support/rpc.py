@@ -28,6 +28,7 @@ from broker.v1 import (
     token_service_pb2_grpc,
 )
 from support.fake_broker import FakeBroker
+from support.service import running
 
 THE_DEFECT_ID: Final = "00c0ffee00c0ffee"
 
@@ -82,7 +83,7 @@ class Served:
 def servicers_of(broker: FakeBroker, operations: OperationsService | None = None) -> Servicers:
     """Returns all services over one fake."""
     return Servicers(
-        tokens=TokenService(broker),
+        tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
         operations=operations or OperationsService(broker),
         health=HealthService(),
@@ -117,6 +118,7 @@ async def serving(
     # The channel is closed after the server has left, and once all that was answered is read.
     async with (
         AsyncExitStack() as channels,
+        running(broker.watching.run()),
         grpc_server(settings, servicers, edge=edge_of(told, gate)) as port,
     ):
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
