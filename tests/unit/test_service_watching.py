@@ -15,7 +15,7 @@ from broker.service.messages import ServedToken
 from broker.service.watch import State, Watch
 from broker.service.watching import Watching
 from support.grants import THE_NOW
-from support.service import Fleet, Replica, fleet, running
+from support.service import Fleet, Gate, Replica, fleet, running
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 SILENCE = 15.0
@@ -55,12 +55,13 @@ async def desk(ours: Fleet) -> AsyncIterator[Desk]:
         yield Desk(ours=ours, one=one, watching=watching)
 
 
-async def following(watch: Watch) -> State:
+async def following(watch: Watch, *, within: float = 600.0) -> State:
     """Returns what is told next."""
-    async for told in watch.changes(silence=SILENCE):
+    async for told in watch.changes(silence=within):
         if told is not None:
             return told.state
-    raise AssertionError("the watch has ended")
+        break
+    raise AssertionError("nothing is told")
 
 
 async def is_silent(watch: Watch) -> bool:
@@ -258,17 +259,33 @@ async def test_a_watcher_that_goes_leaves_nothing_behind() -> None:
 async def test_news_during_a_look_brings_another_look() -> None:
     async with fleet() as ours, desk(ours) as at:
         ours.connect()
-        gate = ours.watch("read")
+        gate = Gate("read")
+        ours.world.on_departure = gate
         with at.watching.watch() as watch:
             at.watching.subscribe(watch, "acme")
             await gate.reached.wait()
             at.move()
             await let_others_run()
-            gate.open()
 
+            gate.open()
             await pass_time(1)
 
-            assert generation(await following(watch)) == 8
+            assert generation(await following(watch, within=1)) == 8
+
+
+@in_virtual_time
+async def test_a_token_that_is_not_renewed_is_told_as_degraded() -> None:
+    async with fleet() as ours, desk(ours) as at:
+        ours.connect(renew_at=THE_NOW + timedelta(minutes=8))
+        with at.watching.watch() as watch:
+            at.watching.subscribe(watch, "acme")
+            await following(watch)
+            ours.world.fail_next("read")
+
+            told = await following(watch)
+
+            assert isinstance(told, ServedToken)
+            assert (told.generation, told.is_degraded) == (7, True)
 
 
 @in_virtual_time
@@ -288,7 +305,8 @@ async def test_after_missed_news_all_tenants_are_looked_at_within_five_seconds()
             at.watching.all_moved()
             await pass_time(5)
 
-            assert [generation(await following(watch)) for _ in tenants] == [8] * 10
+            told = [generation(await following(watch, within=0)) for _ in tenants]
+            assert told == [8] * 10
 
 
 @in_virtual_time
