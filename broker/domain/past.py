@@ -46,13 +46,14 @@ def noticed(state: FleetState, live: str, now: datetime) -> FleetState:
     return replace(state, timeline=live, timeline_since=now if state.timeline else None)
 
 
-def rewound(state: FleetState, now: datetime, *, span: timedelta) -> FleetState:
+def rewound(state: FleetState, now: datetime, *, noted_within: timedelta) -> FleetState:
     """Returns the fleet's row where a poll found older rows in what calls itself the same past.
 
-    As when a snapshot of its disks is put back. Nothing changes where a change was seen just now.
+    As when a snapshot of its disks is put back. Nothing changes where a change was noted within
+    that time: an attempt's span, or for as long as whoever polls has not looked, if that is longer.
     """
     since = state.timeline_since
-    if since is not None and now < since + span:
+    if since is not None and now < since + noted_within:
         return state
     return replace(state, timeline_since=now)
 

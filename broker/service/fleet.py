@@ -113,13 +113,17 @@ class Fleet:
         await self._read()
         await self.change(lambda state, _: state)
 
-    async def note_rewound(self) -> None:
+    async def note_rewound(self, *, unseen_for: timedelta) -> None:
         """Notes that the database has lost commits, whatever it calls itself.
+
+        `unseen_for`: since the last look. What another replica has noted meanwhile is this change:
+        who was paused, or cut off, holds the fleet up no second time.
 
         Raises:
             StoreUnavailable: it may have been noted.
         """
-        await self.change(lambda state, now: rewound(state, now, span=self._times.span))
+        within = max(self._times.span, unseen_for)
+        await self.change(lambda state, now: rewound(state, now, noted_within=within))
 
     async def beat(self) -> None:
         """Gives a sign of life once, and counts who else does.

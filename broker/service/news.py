@@ -7,6 +7,7 @@ replica learns all act on within five seconds, with Redis or without.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Final, Protocol, assert_never
 
 from broker.domain.facts import MemoryDropped
@@ -58,6 +59,7 @@ class News:
         self._waiting: dict[str, list[asyncio.Event]] = {}
         self._followers: list[Follower] = []
         self._cursor = _PRESENT
+        self._looked_at = 0.0  # on the loop's clock; of no account before the first look
 
     def follow(self, follower: Follower) -> None:
         """Tells one more, from now on."""
@@ -97,17 +99,19 @@ class News:
         Raises:
             StoreUnavailable: nothing is missed; the next look begins where the last one ended.
         """
+        asked_at = asyncio.get_running_loop().time()
         page = await self._store.changes(self._cursor)
         if page.is_rewound:
             self._drop_all("rewound")
             self._recall.doubt_all()
-            await self._fleet.note_rewound()
+            unseen_for = timedelta(seconds=asked_at - self._looked_at)
+            await self._fleet.note_rewound(unseen_for=unseen_for)
         elif self._cursor == _PRESENT:
             # What was read before the first look may have changed before it, unseen.
             self._drop_all("first look")
         for moved in page.moved:
             self._take(moved)
-        self._cursor = page.cursor
+        self._cursor, self._looked_at = page.cursor, asked_at
 
     def _take(self, moved: GrantMoved) -> None:
         self._recall.moved(moved)

@@ -105,5 +105,5 @@ def test_numbers_of_attempts_never_fall() -> None:
 def test_older_rows_under_the_same_name_are_a_change_too() -> None:
     state = FleetState(timeline="one", timeline_since=THE_NOW)
 
-    assert rewound(state, THE_NOW + SPAN - A_TICK, span=SPAN) is state
-    assert rewound(state, THE_NOW + SPAN, span=SPAN).timeline_since == THE_NOW + SPAN
+    assert rewound(state, THE_NOW + SPAN - A_TICK, noted_within=SPAN) is state
+    assert rewound(state, THE_NOW + SPAN, noted_within=SPAN).timeline_since == THE_NOW + SPAN

@@ -499,4 +499,4 @@ async def test_a_row_that_only_a_standby_shows_is_not_tried_for_ever() -> None:
         )
 
         with pytest.raises(StoreUnavailable):
-            await split.note_rewound()
+            await split.note_rewound(unseen_for=TIMES.span)

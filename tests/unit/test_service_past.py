@@ -177,6 +177,24 @@ async def test_all_replicas_wait_from_the_moment_one_has_noticed() -> None:
 
 
 @in_virtual_time
+async def test_who_hears_of_it_much_later_holds_nobody_up_again() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one, two = ours.replica(), ours.replica("two")
+        await watching(one)
+        await watching(two)
+        await pass_time(1)
+        await restored(ours, ours.world.save(), one)
+        since = ours.world.fleet.timeline_since
+        await pass_time(10 * SPAN)
+
+        await watching(two)
+
+        assert ours.world.fleet.timeline_since == since
+        assert not (await two.rows.read("acme")).is_held_up()
+
+
+@in_virtual_time
 async def test_a_living_token_stands_in_while_claims_wait() -> None:
     async with fleet() as ours:
         ours.connect_due()
