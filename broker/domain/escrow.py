@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
-from broker.domain.consent_writes import store_consented
-from broker.domain.decision import Decision, Unchanged, Why
+from broker.domain.consent_writes import drop_consented, store_consented
+from broker.domain.decision import Changed, Decision, Unchanged, Why
 from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Doubt, Grant
-from broker.domain.refresh_writes import Issue, store_rotated
+from broker.domain.refresh_writes import Issue, let_go, store_rotated
+from broker.domain.secret import RefreshToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,9 @@ class Escrow:
     issued: Issue
     import_fingerprint: bytes | None = None
     """Of the imported token whose record it concludes."""
+
+    imported: RefreshToken | None = None
+    """The imported token, or what it was rotated to before: what the attempt presented."""
 
     state_hash: bytes | None = None
     """Of the authorization that it concludes."""
@@ -43,8 +47,7 @@ def adopt(
     presents may be this pair's refresh token, and storing it now would hide that. A merely claimed
     attempt must not block: its owner waits for just this.
     """
-    numbers = {escrow.attempt.number} | ({adopter.number} if adopter else set())
-    if _is_presented_by_another(numbers, grant, now):
+    if _is_presented_by_another(escrow, adopter, grant, now):
         return Unchanged(why=Why.ATTEMPT_LIVE)
     kind = escrow.attempt.kind
     match kind:
@@ -62,6 +65,23 @@ def adopt(
             assert_never(kind)
 
 
+def refuse_adoption(
+    escrow: Escrow, grant: Grant, *, adopter: Attempt | None = None, now: datetime
+) -> Decision:
+    """Ends a consent's attempt in its owner's place, where its pair may not become the grant.
+
+    Not while an armed attempt is live, as in `adopt`: an import's may be about the same token, and
+    put on record what came of it when this is done.
+    """
+    if _is_presented_by_another(escrow, adopter, grant, now):
+        return Unchanged(why=Why.ATTEMPT_LIVE)
+    mine, is_kept = escrow.attempt, escrow.attempt.kind is AttemptKind.IMPORT
+    subject = escrow.issued.subject
+    decision = let_go(grant, mine) if is_kept else drop_consented(grant, mine, subject=subject)
+    # Somebody has claimed since: the row is as it was, and the rest is written all the same.
+    return decision if isinstance(decision, Changed) else Changed(after=grant)
+
+
 def _at_base(escrow: Escrow, grant: Grant) -> Grant:
     """Returns the row with the generations that PostgreSQL has lost between it and the escrow's.
 
@@ -76,8 +96,12 @@ def _at_base(escrow: Escrow, grant: Grant) -> Grant:
     return replace(grant, generation=mine.base_generation, doubt=Doubt.ABANDONED)
 
 
-def _is_presented_by_another(numbers: set[int], grant: Grant, now: datetime) -> bool:
-    attempt = grant.attempt
+def _is_presented_by_another(
+    escrow: Escrow, adopter: Attempt | None, grant: Grant, now: datetime
+) -> bool:
+    attempt, numbers = grant.attempt, {escrow.attempt.number}
+    if adopter is not None:
+        numbers.add(adopter.number)
     return (
         attempt is not None
         and attempt.number not in numbers

@@ -154,3 +154,16 @@ def unanswered(record: Import) -> Import:
 def rotated_unstored(record: Import, newest: RefreshToken) -> Import:
     """Returns the record of a grant that may not be stored, with the token that lives now."""
     return replace(record, refresh_token=newest, presentations=0, error=SUPERSEDED)
+
+
+def has_newer(record: Import, presented: RefreshToken | None) -> bool:
+    """Whether a record tells of something newer than what came of presenting this token.
+
+    Where it does not, and somebody has presented the same token since and was refused, what came
+    of it first is the newest all the same. None: nobody knows which token it was.
+    """
+    if record.outcome is ImportOutcome.STORED:
+        return True
+    if presented is None:
+        return record.error == SUPERSEDED
+    return record.refresh_token is not None and record.refresh_token != presented

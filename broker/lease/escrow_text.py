@@ -45,6 +45,7 @@ class _Written(BaseModel):
     import_fingerprint: bytes | None
     state_hash: bytes | None = None
     consent_attempt: int | None = None
+    imported: str | None = None
 
 
 def write_escrow(escrow: Escrow) -> bytes:
@@ -73,6 +74,7 @@ def write_escrow(escrow: Escrow) -> bytes:
         import_fingerprint=_hex(escrow.import_fingerprint),
         state_hash=_hex(escrow.state_hash),
         consent_attempt=escrow.consent_attempt,
+        imported=None if escrow.imported is None else escrow.imported.reveal(),
     )
     return written.model_dump_json().encode()
 
@@ -95,6 +97,7 @@ def read_escrow(text: bytes) -> Escrow:
         import_fingerprint=_bytes(read.import_fingerprint),
         state_hash=_bytes(read.state_hash),
         consent_attempt=read.consent_attempt,
+        imported=None if read.imported is None else RefreshToken(Secret(read.imported)),
     )
 
 

@@ -11,21 +11,20 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from broker.domain.decision import Changed, Why
+from broker.domain.decision import Changed, Unchanged, Why
 from broker.domain.errors import (
     KeyUnavailable,
     RecordUnreadable,
     StoreUnavailable,
     SubjectAlreadyConnected,
 )
-from broker.domain.escrow import Escrow, adopt
+from broker.domain.escrow import Escrow, adopt, refuse_adoption
 from broker.domain.facts import EscrowAdopted
 from broker.domain.grant import Attempt, AttemptKind, Grant
 from broker.domain.history import AttemptOutcome, AttemptRecord
-from broker.domain.imports import Import, rotated_unstored, stored
+from broker.domain.imports import Import, has_newer, rotated_unstored, stored
 from broker.domain.outcomes import SUCCESS, outcome_of
-from broker.domain.refresh_writes import let_go
-from broker.ports import Beside, Conclude, Escrows, Observer, PutImport
+from broker.ports import Beside, Conclude, ConsentStore, Escrows, Observer, PutImport
 from broker.service.memory import Memory
 from broker.service.news import News, moved_to
 from broker.service.recall import Recall
@@ -49,10 +48,12 @@ class Adoption:
         memory: Memory,
         news: News,
         *,
+        consents: ConsentStore,
         recall: Recall,
         observer: Observer,
     ) -> None:
         """All parts are the process's own, one each."""
+        self._consents = consents
         self._recall = recall
         self._escrows = escrows
         self._rows = rows
@@ -116,7 +117,7 @@ class Adoption:
         try:
             written = await self._store(escrow, reading, adopter)
         except SubjectAlreadyConnected as error:
-            written = await self._refuse(escrow, reading, error)
+            written = await self._refuse(escrow, error, adopter)
         else:
             if written.is_stale:
                 stale = _line(escrow, written.reading, AttemptOutcome.STALE)
@@ -136,21 +137,45 @@ class Adoption:
         return await self._rows.write(reading, propose, _act(escrow))
 
     async def _refuse(
-        self, escrow: Escrow, reading: Reading, error: SubjectAlreadyConnected
+        self, escrow: Escrow, error: SubjectAlreadyConnected, adopter: Attempt | None
     ) -> Written:
         """Lets it go, as its owner would have: the company is another tenant's."""
+        while True:
+            # Who touches an import's record changes the row: what is read after it is of the row.
+            seen = await self._rows.read(escrow.tenant)
+            beside = await self._refusing(escrow, error)
+            written = await self._write_refusal(escrow, seen, beside=beside, adopter=adopter)
+            if written.not_allowed is not Why.MOVED_ON:
+                break
+        why = written.not_allowed or Why.STATE
+        return Written(reading=written.reading, not_allowed=why)
 
+    async def _write_refusal(
+        self, escrow: Escrow, seen: Reading, *, beside: Beside | None, adopter: Attempt | None
+    ) -> Written:
         def propose(current: Reading) -> Proposal:
-            decision = let_go(current.grant, escrow.attempt)
-            after = decision.after if isinstance(decision, Changed) else current.grant
-            return Proposal(
-                decision=Changed(after=after),
-                ended=_line(escrow, current, AttemptOutcome.ROTATED),
-                beside=_refusing(escrow, current.grant, error),
-            )
+            if current.snapshot.version != seen.snapshot.version:
+                return Proposal(decision=Unchanged(why=Why.MOVED_ON))
+            decision = refuse_adoption(escrow, current.grant, adopter=adopter, now=current.now)
+            if not isinstance(decision, Changed):
+                return Proposal(decision=decision)
+            ended = _line(escrow, current, AttemptOutcome.ROTATED, after=decision.after)
+            return Proposal(decision=decision, ended=ended, beside=beside)
 
-        written = await self._rows.write(reading, propose, _act(escrow))
-        return Written(reading=written.reading, not_allowed=Why.STATE)
+        return await self._rows.write(seen, propose, _act(escrow))
+
+    async def _refusing(self, escrow: Escrow, error: SubjectAlreadyConnected) -> Beside | None:
+        if escrow.state_hash is not None:
+            return Conclude(state_hash=escrow.state_hash, outcome=outcome_of(error))
+        if escrow.import_fingerprint is None:
+            return None
+        found = await self._consents.find_import(escrow.import_fingerprint)
+        # Whoever presented it since may have put a newer token on record; else this is the only
+        # copy of the newest one (law 3).
+        if found is not None and has_newer(found, escrow.imported):
+            return None
+        brought = _brought(escrow.tenant, escrow.import_fingerprint)
+        return PutImport(record=rotated_unstored(brought, escrow.issued.refresh_token))
 
     async def adopt_all(self, tenant: str) -> None:
         """Adopts whatever escrows a tenant has, as far as anybody knows; raises as `adopt`."""
@@ -188,16 +213,6 @@ def _concluding(escrow: Escrow) -> Beside | None:
     if escrow.import_fingerprint is not None:
         return PutImport(record=stored(_brought(escrow.tenant, escrow.import_fingerprint)))
     return None
-
-
-def _refusing(escrow: Escrow, grant: Grant, error: SubjectAlreadyConnected) -> Beside | None:
-    if escrow.state_hash is not None:
-        return Conclude(state_hash=escrow.state_hash, outcome=outcome_of(error))
-    # Whoever claimed since may have put a newer token on record.
-    if escrow.import_fingerprint is None or grant.last_attempt != escrow.attempt.number:
-        return None
-    brought = _brought(escrow.tenant, escrow.import_fingerprint)
-    return PutImport(record=rotated_unstored(brought, escrow.issued.refresh_token))
 
 
 def _brought(tenant: str, fingerprint: bytes) -> Import:

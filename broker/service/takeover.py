@@ -173,6 +173,7 @@ class Takeover:
                 attempt=mine,
                 issued=issued,
                 import_fingerprint=fingerprint,
+                imported=self._plan.refresh_token,
             ),
             act=Act(
                 actor=self._brought.request.caller,

@@ -43,7 +43,7 @@ from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases, FakeRedis
 from support.fake_provider import FakeProvider
-from support.fake_store import FakeGrantStore
+from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import Call, FakeRow, FakeWorld
 from support.grants import THE_NOW, GrantChanges, some_grant
 from support.virtual_time import START, let_others_run
@@ -219,7 +219,10 @@ class Fleet:
         )
         news = News(store, FakeAnnouncements(self.redis), memory, told, recall=recall, fleet=known)
         escrows = FakeEscrows(self.redis)
-        adoption = Adoption(escrows, rows, memory, news, recall=recall, observer=told)
+        consents = FakeConsentStore(self.world)
+        adoption = Adoption(
+            escrows, rows, memory, news, consents=consents, recall=recall, observer=told
+        )
         writing_back = WritingBack(rows, recall, memory, news, told)
         claims = Claims(rows, TIMES, chance, told, adoption=adoption, replica=name)
         settler = Settler(

@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from broker.domain.errors import StoreUnavailable, SubjectAlreadyConnected
-from broker.domain.grant import Grant, GrantState
+from broker.domain.errors import CodeRejected, StoreUnavailable, SubjectAlreadyConnected
+from broker.domain.grant import AttemptKind, Grant, GrantState
 from broker.domain.history import AttemptOutcome
-from broker.domain.imports import SUPERSEDED, ImportOutcome
-from broker.domain.secret import RefreshToken
+from broker.domain.imports import SUPERSEDED, ImportOutcome, rotated_unstored
+from broker.domain.secret import RefreshToken, Secret
 from broker.sandbox.faults import Hold
 from support.consent_service import (
     ACME,
     Came,
     Desk,
+    HoldOne,
+    another_code,
     authorization,
     crash,
     desk,
@@ -24,7 +26,7 @@ from support.consent_service import (
     the_import,
 )
 from support.fake_world import Call
-from support.grants import some_grant
+from support.grants import some_attempt, some_grant
 from support.service import Fleet, fleet
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
@@ -157,3 +159,58 @@ async def test_the_newest_token_of_an_import_that_may_not_be_adopted_is_kept() -
         assert the_import(ours).error == SUPERSEDED
         assert the_import(ours).refresh_token not in (None, brought)
         assert ours.redis.escrows == {}
+
+
+async def somebody_claims(one: Desk) -> None:
+    """A consent that comes to nothing; its claim waits for the end of what is live."""
+    with pytest.raises(CodeRejected):
+        await one.complete(await one.consented(), result=another_code())
+
+
+@in_virtual_time
+async def test_it_is_kept_too_where_somebody_has_claimed_since() -> None:
+    async with fleet() as ours:
+        two = desk(ours, "two")
+        brought = await an_import_in_escrow(ours)
+        await somebody_claims(two)
+        connect_the_company_elsewhere(ours)
+
+        await sweep(two)
+
+        assert the_import(ours).error == SUPERSEDED
+        assert the_import(ours).refresh_token not in (None, brought)
+
+
+@in_virtual_time
+async def test_a_newer_token_on_record_is_not_replaced_by_an_escrow() -> None:
+    async with fleet() as ours:
+        two, newer = desk(ours, "two"), RefreshToken(Secret("rotated once more"))
+        await an_import_in_escrow(ours)
+        await somebody_claims(two)
+        connect_the_company_elsewhere(ours)
+        ((key, record),) = ours.world.imports.items()
+        ours.world.imports[key] = rotated_unstored(record, newer)
+
+        await sweep(two)
+
+        assert the_import(ours).refresh_token == newer
+        assert ours.redis.escrows == {}
+
+
+@in_virtual_time
+async def test_it_waits_for_whoever_presents_the_same_token_again() -> None:
+    """What comes of that is put on record afterwards, and would take the newest token's place."""
+    async with fleet() as ours:
+        two, held = desk(ours, "two"), HoldOne("find_import", 1)
+        await an_import_in_escrow(ours)
+        connect_the_company_elsewhere(ours)
+        ours.world.on_arrival = held
+        sweeping = two.call(sweep(two))
+        await held.reached.wait()
+        another = some_attempt(number=2, kind=AttemptKind.IMPORT)
+        ours.put(replace(ours.grant(), attempt=another, last_attempt=2))
+
+        held.let_go()
+        await sweeping
+
+        assert (the_import(ours).error, len(ours.redis.escrows)) == ("", 1)

@@ -10,6 +10,7 @@ import pytest
 from broker.domain.decision import Why
 from broker.domain.escrow import Escrow, adopt
 from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Doubt, Grant, GrantState
+from broker.domain.secret import RefreshToken, Secret
 from broker.lease.escrow_text import EscrowUnreadableError, read_escrow, write_escrow
 from support.grants import (
     THE_NOW,
@@ -30,6 +31,7 @@ def some_escrow(attempt: Attempt | None = None) -> Escrow:
         import_fingerprint=b"brought",
         state_hash=b"the state's hash",
         consent_attempt=3,
+        imported=RefreshToken(Secret("brought")),
     )
 
 
