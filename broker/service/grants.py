@@ -114,7 +114,10 @@ class Grants:
         def propose(current: Reading) -> Proposal:
             return Proposal(decision=destroy_pair(current.grant, mine))
 
-        return (await self.rows.write(reading, propose, _act(request))).reading.grant
+        written = await self.rows.write(reading, propose, _act(request))
+        if written.not_allowed is None:
+            self.recall.keep(written.reading.grant)
+        return written.reading.grant
 
 
 def _act(request: RevokeGrant) -> Act:

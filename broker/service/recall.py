@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from broker.domain.grant import Grant, GrantState
+from broker.domain.grant import Grant, GrantState, TokenPair
 from broker.domain.recall_writes import is_newer
 from broker.ports import GrantMoved
 
@@ -48,9 +48,13 @@ class Recall:
         return len(self._kept)
 
     def keep(self, grant: Grant) -> None:
-        """Keeps a row that was just committed; of a revoked grant all but its tokens."""
-        if grant.state is GrantState.REVOKED:
-            grant = replace(grant, pair=None, expires_at=None)
+        """Keeps a row that was just committed.
+
+        A revoked one has tokens for as long as their deletion at Pleo is due: without them a
+        repeated call would be told that it is done. They go when the row without them is kept.
+        """
+        if grant.state is GrantState.REVOKED and not isinstance(grant.pair, TokenPair):
+            grant = replace(grant, pair=None, expires_at=None)  # what does not open here
         self.forget(grant.tenant)
         self._kept[grant.tenant] = _Kept(grant=grant, at=asyncio.get_running_loop().time())
         self._forget_old()

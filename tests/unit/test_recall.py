@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from broker.domain.grant import Grant, GrantState, TokenPair
+from broker.domain.grant import Grant, GrantState, UnreadablePair
 from broker.ports import GrantMoved
 from broker.service.recall import KEPT_FOR, Recall
 from support.grants import some_grant, some_pair
@@ -87,14 +87,15 @@ async def test_beyond_a_number_the_longest_stored_is_forgotten() -> None:
 
 
 @in_virtual_time
-async def test_a_revoked_grant_is_kept_without_its_tokens() -> None:
+async def test_of_a_revoked_grant_no_tokens_are_kept_that_do_not_open() -> None:
     recall = Recall()
+    unreadable = UnreadablePair(generation=7, key_id=1, is_key_missing=True)
 
-    recall.keep(replace(stored(), state=GrantState.REVOKED, consent_attempt=13))
+    recall.keep(replace(stored(), state=GrantState.REVOKED, pair=unreadable, consent_attempt=13))
 
     kept = recall.newer_than(older())
     assert kept is not None
-    assert not isinstance(kept.pair, TokenPair)
+    assert kept.pair is None
 
 
 @in_virtual_time

@@ -11,11 +11,17 @@ from datetime import timedelta
 import pytest
 
 from broker.domain.decision import Why
-from broker.domain.errors import ReauthRequired, RefreshInProgress, StoreUnavailable, TenantNotFound
+from broker.domain.errors import (
+    ProviderUnavailable,
+    ReauthRequired,
+    RefreshInProgress,
+    StoreUnavailable,
+    TenantNotFound,
+)
 from broker.domain.escrow import Escrow
 from broker.domain.facts import AttemptClaimed, AttemptSettled, PastChanged, WrittenBack
 from broker.domain.grant import Doubt, Grant, GrantState, ReauthCause
-from broker.sandbox.faults import Hold
+from broker.sandbox.faults import Hold, fail
 from broker.service.settle import Claimed, presented_token
 from support.consent_service import Desk, desk, exchanges, looping
 from support.fake_world import Call, Saved
@@ -410,6 +416,45 @@ async def test_a_lost_revocation_comes_back_without_tokens() -> None:
 
         async with looping(one, "fleet", "changes"):
             await one.service.writing_back.turn()
+
+        assert (ours.grant().state, ours.grant().pair) == (GrantState.REVOKED, None)
+
+
+@in_virtual_time
+async def test_a_lost_revocation_is_still_to_be_told_to_pleo() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        one = desk(ours)
+        await one.service.fleet.poll()
+        await one.service.news.poll()
+        saved = ours.world.save()
+        ours.pleo.sandbox.faults.add(fail(503), endpoint="api")
+        with pytest.raises(ProviderUnavailable):
+            await one.revoke(at_provider=True)
+        ours.world.restore(saved)
+
+        async with looping(one, "fleet", "changes", "recall"):
+            await pass_time(SPAN + 5)
+        revoked = await one.revoke(at_provider=True)
+
+        assert (revoked.state, revoked.pair) == (GrantState.REVOKED, None)
+        (at_pleo,) = ours.pleo.sandbox.server.realm.ledger.grants
+        assert at_pleo.ended is not None
+
+
+@in_virtual_time
+async def test_tokens_that_were_destroyed_are_not_remembered() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        one = desk(ours)
+        await one.service.fleet.poll()
+        await one.service.news.poll()
+        saved = ours.world.save()
+        await one.revoke(at_provider=True)
+        ours.world.restore(saved)
+
+        async with looping(one, "fleet", "changes", "recall"):
+            await pass_time(SPAN)
 
         assert (ours.grant().state, ours.grant().pair) == (GrantState.REVOKED, None)
 
