@@ -104,7 +104,8 @@ def store_rotated(grant: Grant, mine: Attempt, issued: Issue, *, now: datetime) 
     if next_state(Write.STORE_ROTATED, grant) is None:
         return Unchanged(why=Why.STATE)
     if grant.pair_attempt > mine.number:
-        # After lost commits a generation may be another one than I presented; numbers tell.
+        # After lost commits a generation may be another one than I presented; numbers tell. And
+        # no pair is older than the last consent: what came before one is refused here too.
         return Unchanged(why=Why.MOVED_ON)
     if grant.generation != mine.base_generation and not _is_second_success(grant, mine):
         return Unchanged(why=Why.MOVED_ON)

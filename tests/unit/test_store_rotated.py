@@ -130,6 +130,16 @@ def test_a_pair_is_stored_on_its_base_or_beside_its_twin_alone(generation: int) 
     assert why_not(store(grant)) is Why.MOVED_ON
 
 
+@pytest.mark.parametrize("consent", [14, int(THE_NOW.timestamp())], ids=["next", "after a loss"])
+def test_no_twin_is_stored_over_a_consent_that_came_in_between(consent: int) -> None:
+    """Nor over what that consent's pair was rotated to, under the generation that I presented."""
+    consented = some_grant(generation=8, pair_attempt=consent, pair_base=None)
+    rotated = some_grant(generation=8, pair_attempt=consent + 1, pair_base=7)
+
+    for grant in (consented, rotated):
+        assert why_not(store(replace(grant, consent_attempt=consent))) is Why.MOVED_ON
+
+
 def test_a_generation_that_was_given_again_after_a_loss_is_no_base() -> None:
     # PostgreSQL lost what I presented, and a consent since bears its generation.
     number = int(THE_NOW.timestamp()) + 1

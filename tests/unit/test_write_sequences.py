@@ -200,6 +200,15 @@ def test_a_revoked_grant_is_left_by_a_later_consent_alone(steps: list[Step]) -> 
 
 @thoroughly
 @whatever_happens
+def test_no_pair_is_older_than_the_consent_beside_it(steps: list[Step]) -> None:
+    """So whoever compares with the pair's attempt has compared with the last consent too."""
+    for step in steps:
+        if step.after.state is not GrantState.REVOKED:
+            assert step.after.pair_attempt >= step.after.consent_attempt
+
+
+@thoroughly
+@whatever_happens
 def test_a_live_attempt_is_touched_by_its_owner_alone(steps: list[Step]) -> None:
     for step in steps:
         attempt = step.before.attempt
