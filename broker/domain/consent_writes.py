@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from broker.domain.claims import Claimer, doubt_of_claim, is_blocked, new_attempt
 from broker.domain.decision import Changed, Decision, Unchanged, Why, Write, next_state
@@ -21,6 +22,10 @@ from broker.domain.grant import (
     RejectionRecord,
 )
 from broker.domain.refresh_writes import Issue, let_go, with_issue
+
+NOT_COUNTED: Final = 1_000_000_000
+"""Numbers of attempts from here on were set by the time, after a loss (`past.py`): nobody presents
+so often."""
 
 
 def claim_consent(grant: Grant, claimer: Claimer, *, now: datetime) -> Decision:
@@ -56,7 +61,7 @@ def store_consented(
         return Unchanged(why=Why.MOVED_ON)
     return Changed(
         after=replace(
-            with_issue(grant, issued, generation=grant.generation + 1, now=now),
+            with_issue(grant, issued, generation=_generation_of_consent(grant), now=now),
             subject=issued.subject,
             pair_attempt=mine.number,
             pair_base=None,
@@ -68,6 +73,17 @@ def store_consented(
             rejection=RejectionRecord(),
         )
     )
+
+
+def _generation_of_consent(grant: Grant) -> int:
+    """Returns the next generation; after a loss one above all that may have been given before.
+
+    A report about a lost generation must not be taken for one about this. A refresh is fenced by
+    the generation that it presents, and counts on.
+    """
+    generation = grant.generation + 1
+    has_lost = grant.last_attempt >= NOT_COUNTED
+    return max(generation, grant.last_attempt) if has_lost else generation
 
 
 def drop_consented(grant: Grant, mine: Attempt, *, subject: str | None) -> Decision:

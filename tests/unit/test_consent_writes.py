@@ -104,6 +104,17 @@ def test_a_consent_is_stored_whatever_generation_was_read(generation: int) -> No
     assert after.generation == generation + 1
 
 
+def test_after_a_loss_no_generation_is_given_again_to_a_consent() -> None:
+    """Of those that were lost none was above the numbers that were lost with them."""
+    number = int(THE_NOW.timestamp()) + 1
+    mine = replace(MINE, number=number)
+
+    after = changed(store(some_grant(generation=7, last_attempt=number), mine))
+    again = changed(store(after, replace(mine, number=number + 1)))
+
+    assert (after.generation, again.generation) == (number, number + 1)
+
+
 def test_an_overdue_consent_is_stored_all_the_same() -> None:
     late = replace(MINE, deadline=THE_NOW - timedelta(hours=1))
 

@@ -309,6 +309,27 @@ async def test_what_nobody_remembers_is_presented_once_and_was_lost() -> None:
 
 
 @in_virtual_time
+async def test_a_report_of_a_lost_generation_is_answered_with_the_new_token() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        two = desk(ours, "two")
+        await two.service.fleet.poll()
+        saved = await lost_rotation(ours, of=ours.replica())
+        lost = 8
+        ours.world.restore(saved)
+        await two.service.fleet.poll()
+        await two.complete(await two.consented())
+        presented = ours.counts().presentations
+
+        served = await two.service.broker.get_access_token(
+            "acme", rejected_generation=lost, budget=TIMES.span
+        )
+
+        assert served.generation > lost
+        assert ours.counts().presentations == presented
+
+
+@in_virtual_time
 async def test_it_is_tried_again_when_postgresql_did_not_take_it() -> None:
     async with fleet() as ours:
         ours.connect_expired()
@@ -566,7 +587,7 @@ async def test_a_state_is_not_called_spent_because_the_past_changed() -> None:
         async with looping(one, "fleet"):
             grant = await one.complete(came)
 
-        assert (grant.generation, len(exchanges(ours))) == (8, 1)
+        assert (grant.consent_attempt, len(exchanges(ours))) == (ours.grant().pair_attempt, 1)
 
 
 LOOPS = ("announcements", "changes", "escrows", "fleet", "recall")
