@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -151,7 +152,12 @@ class Claims:
             return written.reading
         self._observe(written.reading.grant, attempt)
         # Own time counts from before the read on which the deadline was reckoned.
-        return Claimed(reading=written.reading, attempt=attempt, started_at=started.asked_at)
+        return Claimed(
+            reading=written.reading,
+            attempt=attempt,
+            started_at=started.asked_at,
+            leapt_from=-math.inf if started.leapt_from is None else started.leapt_from,
+        )
 
     def _refuse_when_stopping(self, tenant: str) -> None:
         # Asked at each decision: one that was lost to a conflict comes again, much later.
@@ -220,15 +226,19 @@ class Claims:
 
         Only time in which PostgreSQL can take a pair counts: after an outage it starts afresh. Only
         a write shows that: reads go on where a failover or a full disk has left it read-only.
+
+        Where PostgreSQL's clock leapt over the deadline of the attempt that was replaced, its owner
+        may be on the wire for as long as its span by our own clock (law 1).
         """
         loop, quarantine = asyncio.get_running_loop(), self._times.quarantine.total_seconds()
-        ends_at = claimed.started_at + quarantine
+        over_at = claimed.leapt_from + self._times.span.total_seconds()
+        ends_at = max(claimed.started_at + quarantine, over_at)
         while (left := ends_at - loop.time()) > 0:
             await asyncio.sleep(min(left, WATCH_PAUSE))
             try:
                 is_ours = await self._touch(claimed)
             except StoreUnavailable:
-                ends_at = loop.time() + quarantine
+                ends_at = max(loop.time() + quarantine, over_at)
             else:
                 if not is_ours:
                     return

@@ -40,6 +40,9 @@ class Reading:
     claims_from: datetime | None = None
     """When the last attempt is over that PostgreSQL may have lost: until then nobody claims."""
 
+    leapt_from: float | None = None
+    """When the row's attempt was first seen here, if PostgreSQL's clock has leapt forward since."""
+
     @property
     def grant(self) -> Grant:
         """The grant as it was."""
@@ -170,7 +173,9 @@ class Rows:
 
     def _reading(self, snapshot: Snapshot, asked_at: float) -> Reading:
         answered_at = asyncio.get_running_loop().time()
-        heeded = self._sightings.heed(snapshot, answered_at)
+        heeded, leapt_from = self._sightings.heed(
+            snapshot, asked_at=asked_at, answered_at=answered_at
+        )
         span, past, now = self._times.span, heeded.past, heeded.read_at
         return Reading(
             # Every write starts from what is read here, so that none of them forgets the doubt.
@@ -178,6 +183,7 @@ class Rows:
             asked_at=asked_at,
             answered_at=answered_at,
             claims_from=claims_from(past, span=span, now=now),
+            leapt_from=leapt_from,
         )
 
 

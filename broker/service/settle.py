@@ -8,6 +8,7 @@ whoever claims next finds an armed attempt that was never settled, and knows wha
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -57,6 +58,10 @@ class Claimed:
     attempt: Attempt
     started_at: float
     """The event loop's clock before the read that the deadline counts from."""
+
+    leapt_from: float = -math.inf
+    """Where PostgreSQL's clock leapt over the deadline of the attempt that was on the row before:
+    when this process first saw that one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.domain.errors import RefreshInProgress, RefreshOutcomeUnknown
@@ -76,8 +76,9 @@ def test_a_clock_set_back_makes_no_second_presenter(
 
 
 @settings(deadline=None, max_examples=50)
-@given(by=HOURS, at=MOMENTS, answered_after=st.floats(0, 19))
-def test_a_clock_put_forward_leaves_a_whole_request_its_time(
+@given(by=HOURS, at=MOMENTS, answered_after=MOMENTS)
+@example(by=timedelta(seconds=30), at=1.0, answered_after=27.0)
+def test_a_clock_put_forward_over_an_attempt_that_was_seen_ends_it_for_nobody(
     by: timedelta, at: float, answered_after: float
 ) -> None:
     assert not run_virtual(has_another_presenter(by, at=at, answered_after=answered_after))
