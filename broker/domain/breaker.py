@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, Rotated, Unknown
 from broker.domain.backoff import LONGEST_RETRY_AFTER, delay
@@ -46,8 +46,10 @@ class Breaker:
     """An open breaker. A closed one is None."""
 
     cause: BreakerCause
+    """By the last answer: what opened it may be over, and another trouble come."""
+
     code: str
-    """The OAuth error or the HTTP status that opened it, for callers."""
+    """The OAuth error or the HTTP status of that answer, for callers."""
 
     since: datetime
     probe_at: datetime
@@ -104,21 +106,41 @@ def after_answer(
         return breaker
     if isinstance(answer, Rotated | Refused):
         return None  # Pleo knows our client and answers
-    return replace(breaker, probe_at=now + _pause(answer, breaker.probes))
+    cause, code = _cause_of(answer) or (breaker.cause, breaker.code)
+    return replace(breaker, cause=cause, code=code, probe_at=now + _pause(answer, breaker.probes))
 
 
 def _opened(answer: Answer, evidence: Evidence) -> Breaker | None:
+    told = _cause_of(answer)
+    if told is None or not _is_enough(told[0], evidence):
+        return None
+    (cause, code), at = told, evidence.at
+    return Breaker(cause=cause, code=code, since=at, probe_at=at + _pause(answer, 0))
+
+
+def _cause_of(answer: Answer) -> tuple[BreakerCause, str] | None:
+    """Returns what keeps or makes it open, and the code for callers."""
     match answer:
         case Misconfigured(error=code):
-            cause = BreakerCause.CLIENT_REJECTED
-        case Unknown(code=code) if _is_storm(evidence):
-            cause = BreakerCause.OUTCOMES_UNKNOWN
-        case NotProcessed(code=code) if code == RATE_LIMITED and _is_limit(evidence):
-            cause = BreakerCause.RATE_LIMITED
+            return BreakerCause.CLIENT_REJECTED, code
+        case Unknown(code=code):
+            return BreakerCause.OUTCOMES_UNKNOWN, code
+        case NotProcessed(code=code) if code == RATE_LIMITED:
+            return BreakerCause.RATE_LIMITED, code
         case _:
-            return None
-    at = evidence.at
-    return Breaker(cause=cause, code=code, since=at, probe_at=at + _pause(answer, 0))
+            return None  # a probe that was not sent says nothing new
+
+
+def _is_enough(cause: BreakerCause, evidence: Evidence) -> bool:
+    match cause:
+        case BreakerCause.CLIENT_REJECTED:
+            return True
+        case BreakerCause.OUTCOMES_UNKNOWN:
+            return _is_storm(evidence)
+        case BreakerCause.RATE_LIMITED:
+            return _is_limit(evidence)
+        case _:
+            assert_never(cause)
 
 
 def _is_storm(evidence: Evidence) -> bool:

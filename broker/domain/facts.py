@@ -178,7 +178,7 @@ class BreakerMoved:
     """A `BreakerCause`; `""`: closed."""
 
     code: str
-    """The OAuth error or HTTP status that opened it."""
+    """The OAuth error or HTTP status that opened it, or keeps it open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

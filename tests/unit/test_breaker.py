@@ -171,7 +171,27 @@ def test_a_probe_that_says_nothing_makes_room_for_the_next(answer: Answer) -> No
 
     after = after_answer(probed, answer, evidence(), claimed_at=THE_NOW)
 
-    assert after == replace(probed, probe_at=THE_NOW + 2 * SECOND)
+    assert after is not None
+    assert (after.probe_at, after.since) == (THE_NOW + 2 * SECOND, probed.since)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "code"),
+    [
+        (LOST, BreakerCause.OUTCOMES_UNKNOWN, "http_502"),
+        (LIMITED, BreakerCause.RATE_LIMITED, "http_429"),
+        (Misconfigured(error="invalid_scope"), BreakerCause.CLIENT_REJECTED, "invalid_scope"),
+        (UNSENT, BreakerCause.CLIENT_REJECTED, "invalid_client"),
+    ],
+)
+def test_an_open_one_tells_the_cause_of_the_last_answer(
+    answer: Answer, cause: BreakerCause, code: str
+) -> None:
+    """What opened it may be over; a probe that was not sent says nothing new."""
+    after = after_answer(open_breaker(), answer, evidence(), claimed_at=THE_NOW)
+
+    assert after is not None
+    assert (after.cause, after.code) == (cause, code)
 
 
 def test_probes_come_in_growing_pauses_that_end_growing() -> None:
