@@ -87,6 +87,23 @@ async def test_the_fifth_refusal_is_held_and_so_are_the_four_before() -> None:
 
 
 @in_virtual_time
+async def test_the_first_of_a_slow_burst_is_taken_back_by_any_replica() -> None:
+    """Believed almost a window before the fifth; its token is there still, also after a tidying."""
+    async with fleet() as ours:
+        one, two = desk(ours), desk(ours, "two")
+        await refused(one, FIVE[:1])
+        assert states(ours, FIVE[:1]) == {REAUTH}
+        await pass_time(GUARD_WINDOW.total_seconds() - 1)
+        await refused(one, FIVE[1:])
+
+        async with looping(two, "guard", "tidying"):
+            await pass_time(5)
+
+        assert states(ours) == {HELD}
+        assert all(ours.grant(tenant).can_be_presented() for tenant in FIVE)
+
+
+@in_virtual_time
 async def test_a_refusal_that_could_not_be_weighed_is_weighed_at_the_next_turn() -> None:
     async with fleet() as ours:
         one = desk(ours)
