@@ -370,7 +370,8 @@ class Provider(Protocol):
         """Deletes our installation at Pleo (`DELETE /v1/installations/me`). Safe to retry.
 
         Raises:
-            ProviderUnavailable: not deleted, or not known to be.
+            ProviderUnavailable: Pleo refused, or was not asked.
+            RefreshOutcomeUnknown: no answer came, and Pleo may do it yet.
         """
 
 

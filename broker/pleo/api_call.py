@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import httpx
 
+from broker.domain.errors import ProviderUnavailable, RefreshOutcomeUnknown
 from broker.domain.fields import check_expected_subject
 from broker.domain.json_object import read_object, read_text, read_words
 from broker.domain.secret import AccessToken
@@ -22,6 +23,12 @@ PATIENCE_SECONDS: Final = 5.0
 
 DEFECT: Final = "defect"
 """The fault of a call that failed as nobody foresaw; the log has its place."""
+
+UNSENDABLE: Final = "odd_access_token"
+"""The fault of a call whose token fits into no header: nothing was sent."""
+
+_GATEWAYS: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+"""What a gateway answers in place of a server that may be at work still (RFC 9110 §15.6)."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -62,7 +69,7 @@ async def call_api(
     bearer = access_token.reveal()
     # h11 would refuse it as well, with an error that quotes the token (law 7).
     if not _HEADER_SAFE.fullmatch(bearer):
-        return ApiAnswer(status=None, fault="odd_access_token")
+        return ApiAnswer(status=None, fault=UNSENDABLE)
     headers = {**HEADERS, "Authorization": f"Bearer {bearer}"}
     status, body, progress = None, Body(), Progress()
     traced = {"trace": progress.note}
@@ -99,3 +106,19 @@ def read_introspection(answer: ApiAnswer) -> Introspection:
     if subject is not None and check_expected_subject(subject) is not None:
         subject = None  # no company's name: what cannot be stored must not keep a pair from it
     return Introspection(is_live=True, subject=subject, scopes=read_words(data, "scope"))
+
+
+def deletion_error(answer: ApiAnswer) -> ProviderUnavailable | RefreshOutcomeUnknown | None:
+    """Says what an answer to a deletion means; None: the installation is gone.
+
+    404: it was gone already. The head says it all: a body that was cut short does not matter. 401:
+    the token is dead, nothing is known. Without an answer of its own Pleo may delete it yet.
+    """
+    status = answer.status
+    if status in {*range(200, 300), HTTPStatus.NOT_FOUND}:
+        return None
+    code, what = {"code": answer.code}, "Pleo has not confirmed that the installation is deleted"
+    is_lost = status is None and answer.fault != UNSENDABLE
+    if is_lost or status in _GATEWAYS:
+        return RefreshOutcomeUnknown(f"{what}, and may do it yet", metadata=code)
+    return ProviderUnavailable(what, metadata=code)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from contextlib import AsyncExitStack
-from http import HTTPStatus
 from typing import Final, Self
 from urllib.parse import urlencode
 
@@ -19,7 +18,7 @@ from broker.domain.errors import ProviderUnavailable
 from broker.domain.oauth import authorization_uri, basic_credentials, token_form
 from broker.domain.requests import AuthorizationRequest, TokenRequest
 from broker.domain.secret import AccessToken, ClientSecret
-from broker.pleo.api_call import UNKNOWN, ApiAnswer, call_api, read_introspection
+from broker.pleo.api_call import UNKNOWN, call_api, deletion_error, read_introspection
 from broker.pleo.settings import ProviderSettings, http_address
 from broker.pleo.token_call import TokenCall
 from broker.pleo.transport import HEADERS, open_transport
@@ -82,13 +81,16 @@ class PleoProvider:
         return read_introspection(await call_api(self._api_pool, "GET", address, access_token))
 
     async def delete_installation(self, access_token: AccessToken) -> None:
-        """See the port. 404: it was gone already. 401: the token is dead, nothing is known."""
+        """See the port."""
         if self._api_address is None:
-            raise _not_deleted("no_api_url")
+            raise ProviderUnavailable(
+                "Pleo's API has no address here, so that no installation is deleted",
+                metadata={"code": "no_api_url"},
+            )
         address = _below(self._api_address, "/v1/installations/me")
         answer = await call_api(self._api_pool, "DELETE", address, access_token)
-        if not _is_gone(answer):
-            raise _not_deleted(answer.code)
+        if error := deletion_error(answer):
+            raise error
 
     def _form(self, request: TokenRequest, secret: ClientSecret) -> bytes:
         parameters = [*token_form(request)]
@@ -118,14 +120,3 @@ class PleoProvider:
 
 def _below(api: httpx.URL, path: str) -> httpx.URL:
     return api.copy_with(path=api.path.rstrip("/") + path)
-
-
-def _is_gone(answer: ApiAnswer) -> bool:
-    """The head says it all: a body that was cut short does not matter."""
-    return answer.status in {*range(200, 300), HTTPStatus.NOT_FOUND}
-
-
-def _not_deleted(code: str) -> ProviderUnavailable:
-    return ProviderUnavailable(
-        "Pleo has not confirmed that the installation is deleted", metadata={"code": code}
-    )

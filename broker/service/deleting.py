@@ -2,8 +2,8 @@
 
 It "revokes all access and refresh tokens for the client", so that it would end a newer consent with
 the old one. So it claims the row as whoever presents does, and until it is over no consent begins.
-What remains: a deletion whose answer was lost may be carried out later, and the same company may be
-connected under another tenant, where that is allowed.
+What remains: a deletion whose answer was lost may be carried out after its deadline, and the same
+company may be connected under another tenant, where that is allowed.
 """
 
 from __future__ import annotations
@@ -48,17 +48,22 @@ class Deleting:
 
         Raises:
             ProviderUnavailable: Pleo has not confirmed, or no living token is left.
-            RefreshOutcomeUnknown: a consent or a refresh is under way, or a consent came since.
+            RefreshOutcomeUnknown: a consent or a refresh is under way, or a consent came since; or
+            no answer came, and nobody else comes before the attempt's deadline.
             StoreUnavailable, KeyUnavailable, RecordUnreadable: nothing was sent.
         """
         access_token = _living(revoked)
         claimed = await self._claimed(revoked)
+        if _is_late(claimed):
+            await self._let_go(claimed)
+            raise _not_now(claimed.reading.grant.tenant)
         try:
-            _check_time(claimed)
             await self.provider.delete_installation(access_token)
-        except (ProviderUnavailable, RefreshOutcomeUnknown):
+        except ProviderUnavailable:
             await self._let_go(claimed)
             raise
+        # Without an answer the attempt keeps its deadline: a consent that came before it might be
+        # ended by what Pleo does late.
         return claimed.attempt
 
     async def _claimed(self, revoked: Reading) -> Claimed:
@@ -82,11 +87,10 @@ class Deleting:
             await self.rows.write(claimed.reading, propose, Act(call="let go"))
 
 
-def _check_time(claimed: Claimed) -> None:
+def _is_late(claimed: Claimed) -> bool:
     # A process that stood still must not delete in a consent's turn.
     elapsed = asyncio.get_running_loop().time() - claimed.started_at
-    if elapsed > SEND_BUDGET.total_seconds():
-        raise _not_now(claimed.reading.grant.tenant)
+    return elapsed > SEND_BUDGET.total_seconds()
 
 
 def _not_now(tenant: str) -> RefreshOutcomeUnknown:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, Rotated, Unknown
-from broker.domain.errors import ProviderUnavailable
+from broker.domain.errors import ProviderUnavailable, RefreshOutcomeUnknown
 from broker.domain.requests import RefreshRequest
 from broker.domain.secret import AccessToken, CodeVerifier, Secret
 from broker.ports import Introspection, Presentation, Provider
@@ -300,18 +300,31 @@ async def test_an_installation_that_was_gone_is_deleted(
     await provider.delete_installation(access(tokens))
 
 
-@pytest.mark.parametrize(
-    ("step", "code"), [(fail(503), "http_503"), (rate_limit(), "http_429"), (Drop(), None)]
-)
+@pytest.mark.parametrize(("step", "code"), [(fail(503), "http_503"), (rate_limit(), "http_429")])
 async def test_a_deletion_that_is_not_confirmed_is_an_error(
-    world: ProviderWorld, tokens: Rotated, step: Step, code: str | None
+    world: ProviderWorld, tokens: Rotated, step: Step, code: str
 ) -> None:
     world.sandbox.faults.add(step, endpoint="api")
 
     with pytest.raises(ProviderUnavailable) as raised:
         await world.provider.delete_installation(access(tokens))
 
-    assert raised.value.metadata["code"] == (code or "connection_lost")
+    assert raised.value.metadata["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [(Drop(), "connection_lost"), (fail(502), "http_502"), (fail(504), "http_504")],
+)
+async def test_a_deletion_without_an_answer_may_be_done_yet(
+    world: ProviderWorld, tokens: Rotated, step: Step, code: str
+) -> None:
+    world.sandbox.faults.add(step, endpoint="api")
+
+    with pytest.raises(RefreshOutcomeUnknown) as raised:
+        await world.provider.delete_installation(access(tokens))
+
+    assert raised.value.metadata["code"] == code
 
 
 async def test_a_dead_token_deletes_nothing(provider: Provider) -> None:

@@ -31,7 +31,7 @@ from broker.domain.secret import (
     Secret,
 )
 from broker.domain.token_response import read_answer
-from broker.pleo.api_call import PATIENCE_SECONDS, ApiAnswer, read_introspection
+from broker.pleo.api_call import PATIENCE_SECONDS, ApiAnswer, deletion_error, read_introspection
 from broker.ports import Introspection, Presentation, WireWindow
 from broker.sandbox import oauth
 from broker.sandbox.conduct import Deliver, Ending
@@ -154,8 +154,10 @@ class FakeProvider:
     async def delete_installation(self, access_token: AccessToken) -> None:
         """See the port."""
         answer = await self._call(access_token, self._deleted)
-        if answer.status not in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}:
+        if answer.fault == "no_api_url":
             raise ProviderUnavailable("not deleted", metadata={"code": answer.code})
+        if error := deletion_error(answer):
+            raise error
 
     # The server's side
 

@@ -19,10 +19,10 @@ from broker.domain.errors import (
 from broker.domain.grant import Grant, GrantState, TokenPair
 from broker.domain.history import GrantEvent
 from broker.ports import ListQuery
-from broker.sandbox.faults import Hold, fail
+from broker.sandbox.faults import Drop, Hold, fail
 from support.consent_service import ACME, WEB, Desk, HoldOne, desk, exchanges, looping
 from support.grants import THE_NOW, some_grant, some_reauth
-from support.service import Fleet, fleet, seconds_gone
+from support.service import TIMES, Fleet, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 
@@ -334,6 +334,35 @@ async def test_a_deletion_that_failed_makes_way_for_the_next_consent() -> None:
         await one.complete(await one.consented())
 
         assert (ours.grant().state, seconds_gone()) == (GrantState.ACTIVE, 0)
+
+
+@in_virtual_time
+async def test_after_a_lost_answer_a_consent_waits_for_the_deletions_deadline() -> None:
+    """Pleo may delete the installation yet, and the new grant with it."""
+    async with fleet() as ours:
+        ours.connect()
+        ours.pleo.sandbox.faults.add(Drop(), endpoint="api")
+        one = desk(ours)
+        await fails(one, RefreshOutcomeUnknown)
+
+        await one.complete(await one.consented())
+
+        assert ours.grant().state is GrantState.ACTIVE
+        assert seconds_gone() >= TIMES.span.total_seconds()
+
+
+@in_virtual_time
+async def test_a_deletion_without_an_answer_goes_on_after_its_deadline() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        ours.pleo.sandbox.faults.add(Drop(), endpoint="api")
+        one = desk(ours)
+        await fails(one, RefreshOutcomeUnknown)
+        await pass_time(TIMES.span.total_seconds())
+
+        revoked = await one.revoke(at_provider=True)
+
+        assert (revoked.pair, lives_at_pleo(ours)) == (None, False)
 
 
 @in_virtual_time
