@@ -21,7 +21,7 @@ from broker.domain.evidence import Evidence
 from broker.domain.facts import Fact, LeaseOutcome
 from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant, GrantState
-from broker.domain.history import AttemptOutcome, AttemptRecord, GrantEvent
+from broker.domain.history import AttemptOutcome, AttemptRecord, FleetAct, GrantEvent
 from broker.domain.imports import Import
 from broker.domain.past import Past
 from broker.domain.policy import EVERYBODY, Tenants
@@ -226,6 +226,9 @@ class FleetStore(Protocol):
 
         Where the acknowledgement is lost, read again to know.
         """
+
+    async def note(self, act: FleetAct) -> None:
+        """Writes an act among the grants' events. Retried, there are two lines."""
 
     async def beat(self, replica: str, build: str) -> int:
         """Gives a sign of life; returns how many replicas are alive, this one included."""

@@ -97,6 +97,13 @@ def hold(guard: Guard, *, now: datetime, hold_for: timedelta) -> Guard:
     )
 
 
+def leads_to(guard: Guard, release: Release) -> GuardState:
+    """Returns the guard's state after a decision: where nothing is held nothing is confirmed."""
+    if release is Release.DISCARD:
+        return GuardState.DISCARDING
+    return GuardState.CONFIRMING if guard.state is GuardState.HOLDING else guard.state
+
+
 def decide(guard: Guard, release: Release, *, now: datetime, by: str, reason: str) -> Guard:
     """Returns the guard after a decision.
 
@@ -105,10 +112,9 @@ def decide(guard: Guard, release: Release, *, now: datetime, by: str, reason: st
     """
     if release is Release.CONFIRM and guard.state is not GuardState.HOLDING:
         return guard
-    is_confirmed = release is Release.CONFIRM
     return replace(
         guard,
-        state=GuardState.CONFIRMING if is_confirmed else GuardState.DISCARDING,
+        state=leads_to(guard, release),
         counted_from=now,
         decided_by=by,
         reason=reason,

@@ -60,3 +60,16 @@ class GrantEvent:
     before: GrantState
     after: GrantState
     generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetAct:
+    """One administrative act about the fleet, whatever it has changed."""
+
+    actor: str
+    call: str
+    reason: str
+    before: str
+    """How the guard stood."""
+
+    after: str

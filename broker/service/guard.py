@@ -24,6 +24,7 @@ from broker.domain.guard_writes import (
     discard,
     hold_back,
 )
+from broker.domain.history import FleetAct
 from broker.domain.times import AttemptTimes
 from broker.ports import FleetStore, Guarded, Observer
 from broker.service.adoption import Adoption
@@ -101,12 +102,25 @@ class GuardKeeper:
             return replace(state, guard=guard)
 
         await self.fleet.poll()
+        await self._note(release, by=by, reason=reason)
         await self.fleet.change(decided)
         released, guard = 0, self.fleet.guard
         while count := await self._release_batch(guard):
             released += count
         left = await self.store.tenants(Guarded.HELD, limit=MANY)
         return Released(released=released, remaining=len(left))
+
+    async def _note(self, release: Release, *, by: str, reason: str) -> None:
+        """Puts the decision on record before it is made, also where nothing is held."""
+        guard = self.fleet.guard
+        act = FleetAct(
+            actor=by,
+            call=f"guard {release.value}",
+            reason=reason,
+            before=guard.state.value,
+            after=guards.leads_to(guard, release).value,
+        )
+        await self.store.note(act)
 
     async def tidy(self) -> None:
         """Destroys tokens that nobody may want back, and gives up what a hold left behind.

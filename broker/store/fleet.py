@@ -12,7 +12,7 @@ from broker.domain.breaker import RATE_LIMITED, Breaker, BreakerCause
 from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW, Evidence
 from broker.domain.fleet import FleetState
 from broker.domain.guard import Canary, Guard, GuardState
-from broker.domain.history import AttemptOutcome
+from broker.domain.history import AttemptOutcome, FleetAct
 from broker.ports import AnsweredRefresh, FleetSnapshot, Guarded
 from broker.store.past import LIVE
 from broker.store.pool import Pool
@@ -51,6 +51,12 @@ _SET: Final = ", ".join(
 _APPLY: Final = f"""
     UPDATE fleet SET version = version + 1, {_SET} WHERE version = $1 AND {LIVE} = $2
     RETURNING version, clock_timestamp() AS read_at, {LIVE} AS live
+"""
+
+# No tenant has that name (`fields.check_tenant`); policies say it for what is about all.
+_NOTE: Final = """
+    INSERT INTO grant_events (tenant, actor, call, reason, state_before, state_after, generation)
+    VALUES ('*', $1, $2, $3, $4, $5, 0)
 """
 
 _BEAT: Final = """
@@ -131,6 +137,10 @@ class PostgresFleet:
         arguments = [values[column] for column in _COLUMNS]
         rows = await self._pool.fetch(_APPLY, before.version, before.live, *arguments)
         return _snapshot(rows[0], after) if rows else None
+
+    async def note(self, act: FleetAct) -> None:
+        """Upholds the port."""
+        await self._pool.fetch(_NOTE, act.actor, act.call, act.reason, act.before, act.after)
 
     async def beat(self, replica: str, build: str) -> int:
         """Upholds the port."""

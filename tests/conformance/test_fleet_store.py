@@ -15,7 +15,7 @@ from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW, Evidence
 from broker.domain.fleet import FleetState
 from broker.domain.grant import AttemptKind, Doubt, GrantState, Reauth, ReauthCause
 from broker.domain.guard import Canary, Guard, GuardState
-from broker.domain.history import AttemptOutcome, AttemptRecord
+from broker.domain.history import AttemptOutcome, AttemptRecord, FleetAct
 from broker.ports import AnsweredRefresh, Change, FleetStore, GrantStore, Guarded
 from broker.store.fleet import ALIVE_FOR
 from support.grants import THE_NOW, some_attempt, some_grant, some_pair, some_reauth
@@ -183,6 +183,18 @@ async def test_who_fell_silent_counts_for_thirty_seconds(
     await world.silence("two", since=ALIVE_FOR)
 
     assert (still, await store.beat("one", "1.0")) == (2, 1)
+
+
+async def test_an_act_about_the_fleet_is_among_the_events(
+    world: StoreWorld, store: FleetStore
+) -> None:
+    act = FleetAct(
+        actor="anna", call="guard CONFIRM", reason="why", before="HOLDING", after="CONFIRMING"
+    )
+
+    await store.note(act)
+
+    assert await world.history() == ([], ["guard CONFIRM"])
 
 
 async def test_who_was_silent_for_days_may_come_back(world: StoreWorld, store: FleetStore) -> None:

@@ -14,6 +14,7 @@ from broker.domain.errors import BrokerError, KeyUnavailable, StoreUnavailable
 from broker.domain.evidence import Evidence
 from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant
+from broker.domain.history import FleetAct
 from broker.domain.imports import Import
 from broker.domain.secret import RefreshToken
 from broker.ports import (
@@ -145,6 +146,9 @@ class WayToFleet:
     async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
         self.quiet.stir()
         return await _ask(self.process, "apply fleet", lambda: self.inner.apply(before, after))
+
+    async def note(self, act: FleetAct) -> None:
+        await _ask(self.process, "note", lambda: self.inner.note(act))
 
     async def beat(self, replica: str, build: str) -> int:
         return await _ask(self.process, "beat", lambda: self.inner.beat(replica, build))

@@ -10,7 +10,7 @@ from broker.domain.breaker import RATE_LIMITED
 from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW, Evidence
 from broker.domain.fleet import FleetState
 from broker.domain.grant import AttemptKind, Doubt, Grant, GrantState, ReauthCause
-from broker.domain.history import AttemptOutcome, AttemptRecord
+from broker.domain.history import AttemptOutcome, AttemptRecord, FleetAct
 from broker.ports import AnsweredRefresh, FleetSnapshot, Guarded
 from broker.store.fleet import ALIVE_FOR
 from support.fake_world import FakeWorld
@@ -59,6 +59,11 @@ class FakeFleetStore:
             written = self._snapshot()
         await self._world.depart("apply fleet")
         return written
+
+    async def note(self, act: FleetAct) -> None:
+        await self._world.arrive("note")
+        self._world.acts.append(act)
+        await self._world.depart("note")
 
     async def beat(self, replica: str, build: str) -> int:
         await self._world.arrive("beat")

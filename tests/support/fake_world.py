@@ -16,7 +16,7 @@ from broker.domain.authorization import Authorization
 from broker.domain.errors import KeyUnavailable, StoreUnavailable
 from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant
-from broker.domain.history import AttemptRecord, GrantEvent
+from broker.domain.history import AttemptRecord, FleetAct, GrantEvent
 from broker.domain.imports import Import
 from broker.domain.past import Past
 
@@ -72,6 +72,7 @@ class FakeWorld:
     imports: dict[tuple[str, bytes], Import] = field(default_factory=dict)
     attempts: list[AttemptRecord] = field(default_factory=list)
     events: list[GrantEvent] = field(default_factory=list)
+    acts: list[FleetAct] = field(default_factory=list)
     fleet: FleetState = field(default_factory=FleetState)
     fleet_version: int = 1
     replicas: dict[str, tuple[str, datetime]] = field(default_factory=dict)

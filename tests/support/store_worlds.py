@@ -98,7 +98,8 @@ class FakeStoreWorld:
 
     async def history(self) -> tuple[list[int], list[str]]:
         attempts = [ended.attempt.number for ended in self._world.attempts]
-        return attempts, [event.call for event in self._world.events]
+        events = [event.call for event in self._world.events]
+        return attempts, events + [act.call for act in self._world.acts]
 
     async def refuse_history(self) -> None:
         self._world.takes_history = False

@@ -615,6 +615,37 @@ async def test_without_a_hold_there_is_nothing_to_release() -> None:
 
 
 @in_virtual_time
+async def test_a_release_is_on_record_though_nothing_is_held() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+
+        await confirm(one)
+        await discard(one)
+
+        assert [(act.actor, act.call, act.reason) for act in ours.world.acts] == [
+            ("anna", "guard CONFIRM", "they all left"),
+            ("anna", "guard DISCARD", "Pleo was ill"),
+        ]
+        assert [(act.before, act.after) for act in ours.world.acts] == [
+            ("WATCHING", "WATCHING"),
+            ("WATCHING", "DISCARDING"),
+        ]
+
+
+@in_virtual_time
+async def test_a_release_that_cannot_be_put_on_record_does_nothing() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await held_five(one)
+        ours.world.fail_next("note")
+
+        with pytest.raises(StoreUnavailable):
+            await confirm(one)
+
+        assert states(ours) == {HELD}
+
+
+@in_virtual_time
 async def test_refusals_after_a_decision_are_counted_anew() -> None:
     async with fleet() as ours:
         one = desk(ours)
