@@ -1,4 +1,4 @@
-"""Which write an answer from Pleo is, whatever row the settlement finds."""
+"""What an answer from Pleo is: its name in the history, and which write, whatever row is found."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeAlias, assert_never
 
-from broker.domain.answers import TOO_LATE, Misconfigured, NotProcessed, Unknown
+from broker.domain.answers import (
+    TOO_LATE,
+    Answer,
+    Misconfigured,
+    NotProcessed,
+    Refused,
+    Rotated,
+    Unknown,
+)
 from broker.domain.backoff import next_failure
 from broker.domain.decision import Changed, Decision
 from broker.domain.grant import Attempt, FailureKind, FailureRecord, Grant
+from broker.domain.history import AttemptOutcome
 from broker.domain.recall_writes import write_back
 from broker.domain.refresh_writes import Issue, call_unknown, let_go, refuse, store_rotated
 from broker.service.rows import Reading
@@ -18,6 +27,36 @@ NO_ACCESS_TOKEN: Final = "no_access_token"  # noqa: S105 - names an answer
 """The code of an answer with a refresh token alone."""
 
 Failure: TypeAlias = NotProcessed | Unknown | Misconfigured
+
+
+def outcome_of(answer: Answer) -> AttemptOutcome:
+    """Returns the outcome that the history calls an answer."""
+    match answer:
+        case Rotated():
+            return AttemptOutcome.ROTATED
+        case Refused():
+            return AttemptOutcome.REFUSED
+        case NotProcessed():
+            return AttemptOutcome.NOT_PROCESSED
+        case Unknown():
+            return AttemptOutcome.UNKNOWN
+        case Misconfigured():
+            return AttemptOutcome.MISCONFIGURED
+        case _:
+            assert_never(answer)
+
+
+def error_of(answer: Answer) -> str:
+    """Returns an answer's error code, `""` for tokens."""
+    match answer:
+        case Rotated():
+            return ""
+        case Refused(error=error) | Misconfigured(error=error):
+            return error
+        case NotProcessed(code=code) | Unknown(code=code):
+            return code
+        case _:
+            assert_never(answer)
 
 
 def failing(mine: Attempt, answer: Failure) -> Callable[[Reading], Decision]:

@@ -34,9 +34,10 @@ from broker.domain.secret import AuthorizationCode, RefreshToken
 from broker.ports import Beside, Conclude, Presentation, Spend, Unspend
 from broker.service.claim import Claim
 from broker.service.consenting import Consenting, KnownScopes, closing
+from broker.service.endings import error_of
+from broker.service.endings import outcome_of as attempt_outcome
 from broker.service.rows import Act, Reading
-from broker.service.settle import Claimed, Ending, error_of
-from broker.service.settle import outcome_of as attempt_outcome
+from broker.service.settle import Claimed, Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,8 @@ from broker.domain.guard import Guard, GuardState
 from broker.domain.past import noticed, rewound
 from broker.domain.times import AttemptTimes
 from broker.ports import AnsweredRefresh, FleetSnapshot, FleetStore, Observer
-from broker.service.settle import Claimed, error_of, outcome_of
+from broker.service.endings import error_of, outcome_of
+from broker.service.settle import Claimed
 
 POLL_SECONDS: Final = 2.0
 """As the poll of grants: what one replica learns all act on within five seconds."""

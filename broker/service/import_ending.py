@@ -26,8 +26,9 @@ from broker.domain.history import AttemptOutcome
 from broker.domain.imports import Import, not_presented, refused, unanswered
 from broker.ports import ConsentStore, Presentation, PutImport
 from broker.service.consenting import Consenting, closing
+from broker.service.endings import error_of, outcome_of
 from broker.service.rows import Reading
-from broker.service.settle import LONGEST_PAUSE, Claimed, Ending, error_of, outcome_of
+from broker.service.settle import LONGEST_PAUSE, Claimed, Ending
 
 Tokenless: TypeAlias = Refused | NotProcessed | Unknown | Misconfigured
 """The answers that bring no tokens."""

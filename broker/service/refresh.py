@@ -16,9 +16,9 @@ from broker.ports import Observer, Presentation
 from broker.service.claim import Claims
 from broker.service.fleet import Fleet
 from broker.service.rows import Reading
-from broker.service.settle import Claimed, Settler, presented_token
+from broker.service.settle import Claimed, Settler
 from broker.service.turnstile import Turnstile
-from broker.service.wire import Wire
+from broker.service.wire import Wire, presented_token
 
 
 class Refresher:

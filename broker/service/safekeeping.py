@@ -15,6 +15,7 @@ from broker.domain.escrow import Escrow, adopt
 from broker.domain.facts import EscrowWritten
 from broker.domain.grant import Grant
 from broker.ports import Escrows, Observer
+from broker.service.holdings import Hold
 from broker.service.memory import Memory
 from broker.service.recall import Recall
 from broker.service.rows import Reading
@@ -61,3 +62,29 @@ class Safekeeping:
         if isinstance(stored, Changed):
             snapshot = replace(claimed.snapshot, grant=stored.after)
             self._memory.keep_unstored(replace(claimed, snapshot=snapshot))
+
+
+class KeptSafe:
+    """The escrow of one settlement: written once, deleted only if it may be there."""
+
+    def __init__(self, safekeeping: Safekeeping, escrow: Escrow | None, hold: Hold) -> None:
+        """`hold`: what the pair holds up shutdown with. `escrow`: None where there is no pair."""
+        self._safekeeping = safekeeping
+        self._escrow = escrow
+        self._hold = hold
+        self._may_be_there = False
+        self._is_there = False
+
+    async def keep(self, claimed: Reading) -> None:
+        """Writes it, unless it is there; then the pair holds up shutdown no longer."""
+        if self._escrow is None or self._is_there:
+            return
+        self._may_be_there = True
+        self._is_there = await self._safekeeping.keep(self._escrow, claimed)
+        if self._is_there:
+            self._hold.release()
+
+    async def discard(self) -> None:
+        """Deletes it."""
+        if self._escrow is not None and self._may_be_there:
+            await self._safekeeping.discard(self._escrow)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, assert_never
+from typing import Final
 
-from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, Rotated, Unknown
+from broker.domain.answers import Refused, Rotated
 from broker.domain.decision import Changed, Decision
 from broker.domain.errors import (
     KeyUnavailable,
@@ -26,15 +26,15 @@ from broker.domain.errors import (
 from broker.domain.escrow import Escrow
 from broker.domain.facts import AttemptSettled, DefectMet, HistoryLost, SettlementDelayed
 from broker.domain.freshness import renewal_time, settled_lifetime
-from broker.domain.grant import Attempt, Grant, TokenPair
+from broker.domain.grant import Attempt, Grant
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.domain.refresh_writes import Issue
 from broker.domain.secret import RefreshToken
 from broker.ports import Beside, Chance, Observer, Presentation
-from broker.service.endings import failing, refusing, storing
+from broker.service.endings import error_of, failing, outcome_of, refusing, storing
 from broker.service.holdings import Hold, Holdings
 from broker.service.rows import Act, BesideNotAppliedError, Proposal, Reading, Rows, Written
-from broker.service.safekeeping import Safekeeping
+from broker.service.safekeeping import KeptSafe, Safekeeping
 
 FIRST_PAUSE: Final = 0.1
 """Seconds: PostgreSQL may only have dropped one connection."""
@@ -82,36 +82,6 @@ class Ending:
 
     tells_stale: bool = False
     """Whether a pair that came for nothing has no other line in the history than this one."""
-
-
-def outcome_of(answer: Answer) -> AttemptOutcome:
-    """Returns the outcome that the history calls an answer."""
-    match answer:
-        case Rotated():
-            return AttemptOutcome.ROTATED
-        case Refused():
-            return AttemptOutcome.REFUSED
-        case NotProcessed():
-            return AttemptOutcome.NOT_PROCESSED
-        case Unknown():
-            return AttemptOutcome.UNKNOWN
-        case Misconfigured():
-            return AttemptOutcome.MISCONFIGURED
-        case _:
-            assert_never(answer)
-
-
-def error_of(answer: Answer) -> str:
-    """Returns an answer's error code, `""` for tokens."""
-    match answer:
-        case Rotated():
-            return ""
-        case Refused(error=error) | Misconfigured(error=error):
-            return error
-        case NotProcessed(code=code) | Unknown(code=code):
-            return code
-        case _:
-            assert_never(answer)
 
 
 class Settler:
@@ -220,7 +190,7 @@ class Settler:
     async def _until_taken(self, claimed: Claimed, ending: Ending, hold: Hold) -> Written:
         reading: Reading | None = claimed.reading
         pause, tries, is_defect_told = FIRST_PAUSE, 0, False
-        safe, loop = _Safe(self._safekeeping, ending.escrow, hold), asyncio.get_running_loop()
+        safe, loop = KeptSafe(self._safekeeping, ending.escrow, hold), asyncio.get_running_loop()
         while True:
             began = loop.time()
             try:
@@ -290,31 +260,6 @@ class Settler:
         )
 
 
-class _Safe:
-    """The escrow of one settlement: written once, deleted only if it may be there."""
-
-    def __init__(self, safekeeping: Safekeeping, escrow: Escrow | None, hold: Hold) -> None:
-        self._safekeeping = safekeeping
-        self._escrow = escrow
-        self._hold = hold
-        self._may_be_there = False
-        self._is_there = False
-
-    async def keep(self, claimed: Reading) -> None:
-        """Writes it, unless it is there; then the pair holds up shutdown no longer."""
-        if self._escrow is None or self._is_there:
-            return
-        self._may_be_there = True
-        self._is_there = await self._safekeeping.keep(self._escrow, claimed)
-        if self._is_there:
-            self._hold.release()
-
-    async def discard(self) -> None:
-        """Deletes it."""
-        if self._escrow is not None and self._may_be_there:
-            await self._safekeeping.discard(self._escrow)
-
-
 def _escrow(claimed: Claimed, issued: Issue) -> Escrow:
     grant = claimed.reading.grant
     return Escrow(
@@ -350,14 +295,3 @@ def _line(claimed: Claimed, ending: Ending, current: Reading, after: Grant) -> A
         duration=None if sent_at is None else timedelta(seconds=now - sent_at),
         generation_after=after.generation,
     )
-
-
-def presented_token(grant: Grant) -> RefreshToken:
-    """Returns the refresh token of a claimed row: what is presented is what the claim returned.
-
-    Raises:
-        ValueError: there is none; a defect, since no claim is allowed without one.
-    """
-    if not isinstance(grant.pair, TokenPair) or grant.pair.refresh_token is None:
-        raise ValueError(grant.state)
-    return grant.pair.refresh_token

@@ -10,11 +10,14 @@ from typing import Final
 
 from broker.domain.answers import Rotated
 from broker.domain.facts import AttemptAnswered, AttemptSending
+from broker.domain.grant import Grant, TokenPair
 from broker.domain.requests import TokenRequest
+from broker.domain.secret import RefreshToken
 from broker.domain.times import SEND_BUDGET, AttemptTimes
 from broker.ports import Observer, Presentation, Provider, WireWindow
+from broker.service.endings import error_of, outcome_of
 from broker.service.holdings import Holdings
-from broker.service.settle import Claimed, error_of, outcome_of
+from broker.service.settle import Claimed
 
 _NO_TIME: Final = timedelta(0)
 
@@ -107,3 +110,14 @@ class Wire:
                 flags=answer.flags if isinstance(answer, Rotated) else (),
             )
         )
+
+
+def presented_token(grant: Grant) -> RefreshToken:
+    """Returns the refresh token of a claimed row: what is presented is what the claim returned.
+
+    Raises:
+        ValueError: there is none; a defect, since no claim is allowed without one.
+    """
+    if not isinstance(grant.pair, TokenPair) or grant.pair.refresh_token is None:
+        raise ValueError(grant.state)
+    return grant.pair.refresh_token

@@ -22,7 +22,8 @@ from broker.domain.escrow import Escrow
 from broker.domain.facts import AttemptClaimed, AttemptSettled, PastChanged, WrittenBack
 from broker.domain.grant import Doubt, Grant, GrantState, ReauthCause
 from broker.sandbox.faults import Hold, fail
-from broker.service.settle import Claimed, presented_token
+from broker.service.settle import Claimed
+from broker.service.wire import presented_token
 from support.consent_service import Desk, desk, exchanges, looping
 from support.fake_world import Call, Saved
 from support.grants import THE_NOW, some_attempt, some_issue

@@ -42,7 +42,8 @@ from broker.domain.requests import RefreshRequest
 from broker.sandbox.faults import Alter, Drop, Hang, Hold, fail, rate_limit, refuse
 from broker.sandbox.settings import ReuseMode
 from broker.service.messages import ServedToken
-from broker.service.settle import Claimed, presented_token
+from broker.service.settle import Claimed
+from broker.service.wire import presented_token
 from support.grants import THE_NOW, some_attempt, some_reauth
 from support.service import Fleet, Replica, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time

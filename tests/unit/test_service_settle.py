@@ -31,7 +31,8 @@ from broker.domain.refresh_writes import store_rotated
 from broker.sandbox.faults import Hold, refuse
 from broker.service.messages import ServedToken
 from broker.service.rows import BesideNotAppliedError, Reading
-from broker.service.settle import FIRST_PAUSE, Claimed, Ending, presented_token
+from broker.service.settle import FIRST_PAUSE, Claimed, Ending
+from broker.service.wire import presented_token
 from support.fake_world import Call
 from support.grants import THE_NOW, some_grant, some_issue
 from support.service import Fleet, Replica, fleet, seconds_gone

@@ -12,7 +12,8 @@ from broker.domain.history import AttemptOutcome
 from broker.domain.requests import RefreshRequest
 from broker.ports import Presentation
 from broker.sandbox.faults import Delay, fail
-from broker.service.settle import Claimed, presented_token
+from broker.service.settle import Claimed
+from broker.service.wire import presented_token
 from support.service import Fleet, Replica, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, pass_time
 
