@@ -90,5 +90,5 @@ def admit(authorization: Authorization, returning: Return, now: datetime) -> Adm
         return Admission.INVALID
     if authorization.spent_at is None:
         return Admission.FIRST
-    is_same = authorization.code_hash == returning.code_hash
+    is_same = hmac.compare_digest(authorization.code_hash or b"", returning.code_hash or b"")
     return Admission.REPEATED if is_same else Admission.INVALID

@@ -3,6 +3,7 @@
 Pure, and never raises. The order of the questions is the point (pleo.md, "Failures"):
 
     a readable refresh token, whatever else is odd    rotated: store first, complain afterwards
+    2xx with one in JSON that breaks off later        likewise
     429                                               not processed
     2xx with an access token alone                    rotated; the presented token stays
     4xx with an OAuth error code that we know         refused, or misconfigured
@@ -16,13 +17,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
 from broker.domain.answers import Answer, Misconfigured, NotProcessed, Refused, Rotated, Unknown
-from broker.domain.json_object import JsonObject, read_object, read_text, read_words
+from broker.domain.json_object import (
+    JsonObject,
+    read_beginning,
+    read_object,
+    read_text,
+    read_words,
+)
 from broker.domain.secret import AccessToken, RefreshToken, Secret
 
 REFUSALS: Final = frozenset({"invalid_grant", "invalid_token", "invalid_refresh_token"})
@@ -73,9 +81,19 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         return _rotated(status, fields)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return NotProcessed(code="http_429", retry_after=_retry_after(headers))
-    is_success = status // 100 == _SUCCESS
-    if fields is not None and is_success and read_text(fields, "access_token") is not None:
+    if status // 100 == _SUCCESS:
+        return _success(status, fields, body)
+    return _failure(status, fields)
+
+
+def _success(status: int, fields: JsonObject | None, body: bytes) -> Answer:
+    if fields is not None and read_text(fields, "access_token") is not None:
         return _rotated(status, fields)
+    begun = read_beginning(body) if fields is None else {}
+    # With an access token alone it cannot be told whether a refresh token was to follow.
+    if read_text(begun, "refresh_token") is not None:
+        rotated = _rotated(status, begun)
+        return replace(rotated, flags=("broken_json", *rotated.flags))
     return _failure(status, fields)
 
 

@@ -11,15 +11,19 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio.client import PubSub
 
+from broker.domain.fields import check_tenant
 from broker.lease.client import RedisClient
 from broker.lease.failure import RedisUnreachable
 from broker.ports import GrantMoved, Resubscribed
 
 _NAME = "announcements"
+
+_NEVER: Final = 2**63
+"""Beyond PostgreSQL's largest bigint."""
 
 
 class RedisAnnouncements:
@@ -115,9 +119,16 @@ def read_moved(announced: bytes) -> GrantMoved | None:
         return None
     match told:
         # Whatever else is told is passed over: in a rolling update the newer half may tell more.
-        case {"tenant": str(tenant), "generation": int(generation), **others}:
+        case {"tenant": str(tenant), "generation": int(generation), **others} if (
+            check_tenant(tenant) is None and _is_number(generation)
+        ):
             version = others.get("version")
-            known = version if isinstance(version, int) else 0
+            known = version if isinstance(version, int) and _is_number(version) else 0
             return GrantMoved(tenant=tenant, generation=generation, version=known)
         case _:
             return None
+
+
+def _is_number(value: int) -> bool:
+    """Tells what PostgreSQL may have counted from what it never counts to; true is none."""
+    return not isinstance(value, bool) and 0 <= value < _NEVER

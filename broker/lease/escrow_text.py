@@ -5,10 +5,10 @@ Read by any replica of this release or the next, so it only ever gains fields th
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from broker.domain.escrow import Escrow
 from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, ScopesSource
@@ -29,16 +29,16 @@ class _Written(BaseModel):
     attempt_id: str
     kind: AttemptKind
     base_generation: int
-    deadline: datetime
+    deadline: AwareDatetime
     phase: AttemptPhase
-    started_at: datetime
+    started_at: AwareDatetime
     replica: str
     access_token: str | None
     refresh_token: str
     token_type: str
     lifetime: timedelta
-    expires_at: datetime
-    renew_at: datetime
+    expires_at: AwareDatetime
+    renew_at: AwareDatetime
     scopes: tuple[str, ...] | None
     scopes_source: ScopesSource
     subject: str | None
@@ -90,12 +90,16 @@ def read_escrow(text: bytes) -> Escrow:
     except ValidationError as error:
         # Without the cause: what it holds was opened.
         raise EscrowUnreadableError(f"{error.error_count()} fields are not as written") from None
+    try:
+        fingerprint, state_hash = _bytes(read.import_fingerprint), _bytes(read.state_hash)
+    except ValueError:
+        raise EscrowUnreadableError("a digest is not in hexadecimal") from None
     return Escrow(
         tenant=read.tenant,
         attempt=_attempt(read),
         issued=_issue(read),
-        import_fingerprint=_bytes(read.import_fingerprint),
-        state_hash=_bytes(read.state_hash),
+        import_fingerprint=fingerprint,
+        state_hash=state_hash,
         consent_attempt=read.consent_attempt,
         imported=None if read.imported is None else RefreshToken(Secret(read.imported)),
     )

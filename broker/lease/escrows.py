@@ -7,6 +7,7 @@ a cluster as well. It never expires: an outage that outlasts a time to live woul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
@@ -15,6 +16,11 @@ from broker.domain.escrow import Escrow
 from broker.lease.client import RedisClient
 from broker.lease.escrow_text import EscrowUnreadableError, read_escrow, write_escrow
 from broker.lease.failure import RedisUnreachable
+
+_NAME: Final = "escrows"
+
+_SLOT: Final = re.compile(rb"(?P<tenant>[!-{}~]{1,200})\|(?P<number>[0-9]{1,19})")
+"""What `_field` writes. Anything may stand in Redis."""
 
 _PAGE: Final = 500
 """Fields that Redis looks at in one go: it answers nobody else meanwhile."""
@@ -62,11 +68,25 @@ class RedisEscrows:
 
     async def find(self, tenant: str) -> Sequence[Escrow] | None:
         """See the port."""
-        return await self._read(f"{tenant}|*")
+        try:
+            found = await self._scan(f"{tenant}|*")
+        except RedisUnreachable:
+            return None
+        opened = [self._open(field, sealed) for field, sealed in found.items()]
+        if None in opened:
+            return None  # there is a pair, and not for us: far from "there is none"
+        return [each for each in opened if each is not None]
 
     async def everything(self) -> Sequence[Escrow] | None:
-        """See the port."""
-        return await self._read("*")
+        """See the port. What does not open here is left out: it must not keep the others waiting."""
+        try:
+            found = await self._scan("*")
+        except RedisUnreachable:
+            return None
+        opened = [self._open(field, sealed) for field, sealed in found.items()]
+        if None in opened:
+            self._client.report(_NAME, f"{opened.count(None)} do not open")
+        return [each for each in opened if each is not None]
 
     async def drop(self, escrow: Escrow) -> None:
         """See the port."""
@@ -75,16 +95,6 @@ class RedisEscrows:
             await self._client.ask_anyway(lambda redis: redis.hdel(self._name, field))
         except RedisUnreachable:
             return  # found again, and found stale
-
-    async def _read(self, pattern: str) -> Sequence[Escrow] | None:
-        try:
-            found = await self._scan(pattern)
-        except RedisUnreachable:
-            return None
-        try:
-            return [self._open(field, sealed) for field, sealed in found.items()]
-        except (KeyUnavailable, RecordUnreadable, EscrowUnreadableError):
-            return None  # there is a pair, and not for us: far from "there is none"
 
     async def _scan(self, pattern: str) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
@@ -103,9 +113,16 @@ class RedisEscrows:
         # Bytes, since nothing here asks for text; its types allow for more.
         return following, cast("dict[bytes, bytes]", page)
 
-    def _open(self, field: bytes, sealed: bytes) -> Escrow:
-        tenant, _, number = field.decode().partition("|")
-        return read_escrow(self._sealer.unseal(sealed, tenant=tenant, number=int(number)))
+    def _open(self, field: bytes, sealed: bytes) -> Escrow | None:
+        """Returns what lies in a slot; None: it does not open here, or is none of ours."""
+        slot = _SLOT.fullmatch(field)
+        if slot is None:
+            return None
+        tenant, number = slot["tenant"].decode(), int(slot["number"])
+        try:
+            return read_escrow(self._sealer.unseal(sealed, tenant=tenant, number=number))
+        except (KeyUnavailable, RecordUnreadable, EscrowUnreadableError):
+            return None
 
 
 def _field(tenant: str, number: int) -> str:

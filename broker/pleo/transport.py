@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import zlib
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 
 import h11
 import httpcore
@@ -31,6 +32,11 @@ HEADERS: Final = {
     "Accept-Encoding": "identity",
     "User-Agent": f"pleo-token-broker/{__version__}",
 }
+
+_COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+"""Has zlib find out which of them it is."""
 
 _STAGES: Final = {
     "connection.connect_tcp.started": "connect",
@@ -84,14 +90,38 @@ class Body:
 
     async def read(self, response: httpx.Response) -> None:
         """Reads to the end, and gives the connection back or closes it."""
+        unpacking = _Unpacking(response.headers.get("content-encoding", ""))
         try:
-            async for chunk in response.aiter_bytes():
-                self._kept += chunk[: MOST_BYTES - len(self._kept)]
+            # Not httpx's ways of reading, which keep nothing back of what they unpack.
+            async for chunk in cast("httpx.AsyncByteStream", response.stream):
+                self._kept += unpacking.some(chunk, MOST_BYTES - len(self._kept))
         finally:
             await response.aclose()
 
     def __bytes__(self) -> bytes:
         return bytes(self._kept)
+
+
+class _Unpacking:
+    """Unpacks what comes compressed though nobody asked for it, and never more than there is room.
+
+    httpx unpacks a chunk as a whole, and encodings within encodings: 64 KiB become as many
+    gigabytes as a server likes. What is not compressed, or more than once, stays as it came.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        is_known = encoding.strip().lower() in _COMPRESSED
+        self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB) if is_known else None
+
+    def some(self, chunk: bytes, room: int) -> bytes:
+        """Returns what the next chunk holds, up to so many bytes."""
+        if self._zlib is None or room <= 0:  # zero would mean without bounds
+            return chunk[: max(room, 0)]
+        try:
+            return self._zlib.decompress(chunk, room)
+        except zlib.error:
+            self._zlib = None  # a header that lies must not cost what is there to be read
+            return chunk[:room]
 
 
 def unsent_code(error: Exception, stage: str) -> str:
@@ -114,11 +144,9 @@ def lost_code(error: Exception, *, has_head: bool) -> str:
     match error:
         case TimeoutError() | httpx.TimeoutException():
             return "read_timeout"
-        case _ if has_head and not isinstance(error, httpx.DecodingError):
+        case _ if has_head:
             return "cut_short"
-        case _ if isinstance(error, httpx.DecodingError) or _was_caused_by(
-            error, h11.RemoteProtocolError
-        ):
+        case _ if _was_caused_by(error, h11.RemoteProtocolError):
             return "unreadable"
         case _:
             return "connection_lost"

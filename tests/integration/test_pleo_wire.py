@@ -11,6 +11,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -376,12 +377,12 @@ async def test_a_certificate_that_is_trusted_is_taken(
         (http_answer(204), Unknown(code="unreadable_204")),
         (
             http_answer(200, b"no gzip at all", {"Content-Encoding": "gzip"}),
-            Unknown(code="unreadable"),
+            Unknown(code="unreadable_200"),
         ),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", Unknown(code="unreadable")),
         (b"", Unknown(code="connection_lost")),
         (b"HTTP/1.1 200 OK\r\nContent-Le", Unknown(code="connection_lost")),
-        (ROTATED[:-9], Unknown(code="cut_short")),
+        (ROTATED[: ROTATED.index(b"-next-token")], Unknown(code="cut_short")),
     ],
 )
 async def test_an_answer_is_read_as_what_it_is(reply: bytes, answer: Answer) -> None:
@@ -480,6 +481,36 @@ async def test_tokens_count_though_they_come_compressed_without_being_asked() ->
     result = await presented(answering(http_answer(200, compressed, {"Content-Encoding": "gzip"})))
 
     assert isinstance(result.answer, Rotated)
+
+
+async def test_tokens_count_though_what_follows_them_was_cut_off() -> None:
+    result = await presented(answering(ROTATED[: ROTATED.index(b"900")]))
+
+    assert isinstance(result.answer, Rotated)
+    assert result.answer.refresh_token == Secret("a-fake-next-token")
+    assert result.answer.flags == ("broken_json", "no_expires_in", "cut_short")
+
+
+async def test_tokens_count_though_they_are_not_compressed_as_their_head_says() -> None:
+    result = await presented(answering(http_answer(200, TOKENS, {"Content-Encoding": "gzip"})))
+
+    assert isinstance(result.answer, Rotated)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_grows_when_it_is_unpacked_fills_no_memory(times: int) -> None:
+    bomb = b" " * 50_000_000
+    for _ in range(times):
+        bomb = gzip.compress(bomb)
+    reply = http_answer(200, bomb, {"Content-Encoding": ", ".join(["gzip"] * times)})
+
+    tracemalloc.start()
+    result = await presented(answering(reply))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert isinstance(result.answer, Unknown)
+    assert most < 10_000_000
 
 
 async def test_a_refusal_without_its_end_is_no_definite_word() -> None:

@@ -361,15 +361,58 @@ def test_of_two_refresh_tokens_the_last_counts() -> None:
     [
         b'{"a":' * 200_000,
         b"[" * 200_000 + b"]" * 200_000,
-        b'{"expires_in": ' + b"9" * 10_000 + b"}",
-        json.dumps(GOOD).encode()[:-1],
-        json.dumps(GOOD).encode() * 2,
+        b'{"access_token": "a-fake-access-token", "refr',
+        b'{"refresh_token": "a-fake-refr',
+        b'{"a": {"refresh_token": "a-fake-refresh-token"',
+        b'{"a": 1 "refresh_token": "a-fake-refresh-token"}',
+        b'{1: 2, "refresh_token": "a-fake-refresh-token"}',
+        b'["refresh_token": "a-fake-refresh-token"]',
         b"\xff\xfe\x00",
         b"\x00\x00\x00{",
     ],
 )
 def test_what_is_no_json_object_is_unknown(body: bytes) -> None:
     assert read_answer(200, NO_HEADERS, body) == Unknown(code="unreadable_200")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"", b", ", b',"scope":', b',"scope": "a b', b"}garbage", b"}" + json.dumps(GOOD).encode()],
+)
+def test_a_refresh_token_counts_though_the_json_breaks_off_behind_it(rest: bytes) -> None:
+    body = b' { "access_token" : "a-fake-access-token", "refresh_token":"a-fake-refresh-token"'
+
+    assert read_answer(200, NO_HEADERS, body + rest) == Rotated(
+        access_token=AccessToken(Secret("a-fake-access-token")),
+        refresh_token=RefreshToken(Secret("a-fake-refresh-token")),
+        token_type="Bearer",
+        expires_in=None,
+        scopes=None,
+        flags=("broken_json", "no_token_type", "no_expires_in"),
+    )
+
+
+@pytest.mark.parametrize("status", [100, 302, 400, 401, 500])
+def test_json_that_breaks_off_counts_in_a_success_only(status: int) -> None:
+    body = b'{"refresh_token": "a-fake-refresh-token", "error": "invalid_grant"'
+
+    assert isinstance(read_answer(status, NO_HEADERS, body), Unknown)
+
+
+def test_a_lifetime_that_was_cut_off_is_none() -> None:
+    answer = read_answer(200, NO_HEADERS, b'{"refresh_token": "a-fake-token", "expires_in": 36')
+
+    assert isinstance(answer, Rotated)
+    assert answer.expires_in is None
+
+
+def test_a_number_of_ten_thousand_digits_costs_no_token() -> None:
+    body = b'{"expires_in": ' + b"9" * 10_000 + b', "refresh_token": "a-fake-token"}'
+
+    answer = read_answer(200, NO_HEADERS, body)
+
+    assert isinstance(answer, Rotated)
+    assert answer.flags == ("no_access_token", "no_token_type", "bad_expires_in")
 
 
 # Whatever comes

@@ -1,0 +1,16 @@
+"""Inputs that found a defect once: a line each, kept to be tried again at every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_CORPUS: Final = Path(__file__).parent / "corpus"
+
+
+def lines(surface: str) -> Iterator[list[str]]:
+    """Gives the inputs of a surface, each as its words. Lines with `#` say what was found."""
+    for line in (_CORPUS / f"{surface}.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            yield line.split()
