@@ -119,9 +119,9 @@ def read_moved(announced: bytes) -> GrantMoved | None:
         return None
     match told:
         # Whatever else is told is passed over: in a rolling update the newer half may tell more.
-        case {"tenant": str(tenant), "generation": int(generation), **others} if (
-            check_tenant(tenant) is None and _is_number(generation)
-        ):
+        case {"tenant": str(tenant), "generation": int(generation), **others} if check_tenant(
+            tenant
+        ) is None and _is_number(generation):
             version = others.get("version")
             known = version if isinstance(version, int) and _is_number(version) else 0
             return GrantMoved(tenant=tenant, generation=generation, version=known)

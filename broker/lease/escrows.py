@@ -78,7 +78,7 @@ class RedisEscrows:
         return [each for each in opened if each is not None]
 
     async def everything(self) -> Sequence[Escrow] | None:
-        """See the port. What does not open here is left out: it must not keep the others waiting."""
+        """See the port. What does not open here is left out, and keeps no other waiting."""
         try:
             found = await self._scan("*")
         except RedisUnreachable:

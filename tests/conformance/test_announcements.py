@@ -12,7 +12,7 @@ from broker.ports import Announcements, GrantMoved, Resubscribed
 from support.redis_worlds import Ears, RedisWorld, listening, redis_world
 
 MOVED = GrantMoved(tenant="acme", generation=7)
-LATER = GrantMoved(tenant='"ümläut": {acme}\n', generation=8)
+LATER = GrantMoved(tenant="eu/a@b.c:d_e-F", generation=8)
 
 
 @pytest.fixture(params=["fake", "valkey"])

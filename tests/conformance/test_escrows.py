@@ -211,3 +211,45 @@ async def test_a_copy_under_a_key_that_is_missing_here_is_not_called_none(
         ours = RedisEscrows(client, EscrowSealer(keyring_in(tmp_path)), prefix=PREFIX)
 
         assert await ours.find("acme") is None
+
+
+ODD_FIELDS = [
+    b"",
+    b"|",
+    b"acme|",
+    b"acme|x",
+    b"acme|-1",
+    b"acme|" + b"9" * 5000,
+    b"\xff|1",
+    b"a b|1",
+]
+
+
+@pytest.mark.parametrize("field", ODD_FIELDS)
+@pytest.mark.parametrize("value", [b"", b"x", b"\x00" * 100])
+async def test_what_is_no_escrow_keeps_nobody_elses_waiting(
+    field: bytes, value: bytes, redis_url: str, tmp_path: Path
+) -> None:
+    sealer = EscrowSealer(keyring_in(tmp_path))
+    async with RedisClient(lambda: redis_url) as client:
+        ours = RedisEscrows(client, sealer, prefix=PREFIX)
+        await ours.put(some_escrow("other"))
+        async with redis.asyncio.from_url(redis_url) as raw:
+            await raw.hset(f"{PREFIX}escrows", field, value)
+
+        assert await ours.everything() == [some_escrow("other")]
+        assert await ours.find("other") == [some_escrow("other")]
+        assert await ours.find("acme") == (None if field.startswith(b"acme|") else [])
+
+
+async def test_another_kind_of_value_in_the_place_of_all_is_not_called_none(
+    redis_url: str, tmp_path: Path
+) -> None:
+    sealer = EscrowSealer(keyring_in(tmp_path))
+    async with RedisClient(lambda: redis_url) as client:
+        ours = RedisEscrows(client, sealer, prefix=PREFIX)
+        async with redis.asyncio.from_url(redis_url) as raw:
+            await raw.set(f"{PREFIX}escrows", "no hash")
+
+        assert (await ours.find("acme"), await ours.everything()) == (None, None)
+        assert await ours.put(some_escrow()) is False
