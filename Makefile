@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate chaos lint format proto lock clean
+.PHONY: help run test simulate chaos fuzz lint format proto lock clean
 
 # Further arguments for the program that a target runs.
 ARGS =
@@ -60,6 +60,13 @@ ROUNDS = 1
 chaos: .venv/.project ## break real processes, and count what is lost (ROUNDS=n, SEED=k, JSON=file)
 	@PYTHONPATH=.:tests GRPC_ENABLE_FORK_SUPPORT=0 exec .venv/bin/python -m chaos \
 		--rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+# What `make test` does for some seconds, with as many inputs as are wanted: each surface in turn says
+# what it tried. An input that finds a defect goes into tests/fuzz/corpus, or becomes a test.
+EXAMPLES = 5000
+fuzz: .venv/.project ## send the broker whatever there is (EXAMPLES=n a surface, SEED=k)
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(if $(SEED),FUZZ_SEED=$(SEED)) exec .venv/bin/python -m pytest \
+		tests/fuzz --capture=no --verbose $(ARGS)
 
 lint: .venv/.project ## check style, types and the API
 	@.venv/bin/python -m ruff check .

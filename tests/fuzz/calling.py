@@ -76,9 +76,9 @@ class Run:
 
     async def _answer(self, request: Request, metadata: Metadata, *, is_given_up: bool) -> Answer:
         channel = self.dice.choice(self.channels)
-        timeout = _NO_TIME_SECONDS if is_given_up else PATIENCE_SECONDS
+        seconds = _NO_TIME_SECONDS if is_given_up else PATIENCE_SECONDS
         try:
-            responses = await _responses(channel, request, metadata, timeout)
+            responses = await _responses(channel, request, metadata, seconds)
         except grpc.aio.AioRpcError as error:
             if error.details() == _OUR_OWN:
                 return Answer(code="CANCELLED", is_given_up=is_given_up)
@@ -87,18 +87,18 @@ class Run:
 
 
 async def _responses(
-    channel: grpc.aio.Channel, request: Request, metadata: Metadata, timeout: float
+    channel: grpc.aio.Channel, request: Request, metadata: Metadata, seconds: float
 ) -> list[bytes]:
     """Calls with bytes as they are, whatever kind of call it is."""
     sent: list[bytes] = [request.encoded]
     if request.method.client_streaming:
         streams: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
         streams = channel.stream_stream(request.path)
-        return [each async for each in streams(iter(sent), timeout=timeout, metadata=metadata)]
+        return [each async for each in streams(iter(sent), timeout=seconds, metadata=metadata)]
     if request.method.server_streaming:
         stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
         stream = channel.unary_stream(request.path)
-        return [each async for each in stream(sent[0], timeout=timeout, metadata=metadata)]
+        return [each async for each in stream(sent[0], timeout=seconds, metadata=metadata)]
     unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
     unary = channel.unary_unary(request.path)
-    return [await unary(sent[0], timeout=timeout, metadata=metadata)]
+    return [await unary(sent[0], timeout=seconds, metadata=metadata)]

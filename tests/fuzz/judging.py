@@ -1,4 +1,4 @@
-"""Says what is wrong with an answer of the broker, whatever it was asked. Knows the contract only."""
+"""Says what is wrong with an answer of the broker, whatever it was asked. Knows the contract."""
 
 from __future__ import annotations
 

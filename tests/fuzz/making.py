@@ -50,7 +50,8 @@ _TEXTS: Final = (
     "{}",
     "../../etc/passwd",
 )
-_EDGES: Final = (0, 1, 2, 7, 99, 1000, 2**31 - 1, 2**31, 2**53, 2**63 - 1)
+_ENUM_NUMBERS: Final = (0, 1, 2, 3, 4, -1, 2**31 - 1, -(2**31))
+_EDGES: Final[tuple[int, ...]] = (0, 1, 2, 7, 99, 1000, 2**31 - 1, 2**31, 2**53, 2**63 - 1)
 # Of protobuf's Timestamp: its first and last second, and beyond; then a year from 2026.
 _SECONDS: Final = (0, -1, -62_135_596_800, -62_135_596_801, 253_402_300_799, 253_402_300_800)
 _NANOS: Final = (0, 0, 0, 1, -1, 999_999_999, 1_000_000_000, 2**31 - 1, -(2**31))
@@ -95,20 +96,18 @@ class Maker:
         method = self.dice.choice(methods())
         self._secrets = []
         message = GetMessageClass(method.input_type)()
-        self._fill(message)
+        self._fill(message, method.input_type)
         encoded = self._spoilt(message.SerializeToString())
         return Request(method=method, encoded=encoded, secrets=tuple(self._secrets))
 
-    def _fill(self, message: Message, depth: int = 0) -> None:
+    def _fill(self, message: Message, descriptor: Descriptor) -> None:
         # Nearly good, so that what lies behind the checks is reached as well.
         is_careful = self.dice.random() < 0.6
-        for each in _one_of_each(self.dice, message.DESCRIPTOR):
+        for each in _one_of_each(self.dice, descriptor):
             if self.dice.random() < (0.95 if is_careful else 0.7):
-                self._set(message, each, is_careful=is_careful, depth=depth)
+                self._set(message, each, is_careful=is_careful)
 
-    def _set(
-        self, message: Message, each: FieldDescriptor, *, is_careful: bool, depth: int
-    ) -> None:
+    def _set(self, message: Message, each: FieldDescriptor, *, is_careful: bool) -> None:
         if each.is_repeated:
             count = self.dice.choice((0, 1, 2) if is_careful else _COUNTS)
             held = getattr(message, each.name)
@@ -119,20 +118,24 @@ class Maker:
             if {"seconds", "nanos"} <= set(each.message_type.fields_by_name):
                 part.seconds, part.nanos = self._time(is_careful=is_careful)
             else:
-                self._fill(part, depth + 1)
+                self._fill(part, each.message_type)
         else:
             setattr(message, each.name, self._value(each, is_careful=is_careful))
 
     def _value(self, each: FieldDescriptor, *, is_careful: bool) -> object:
         match each.cpp_type:
             case FieldDescriptor.CPPTYPE_STRING:
-                return self._bytes() if each.type == each.TYPE_BYTES else self._text(
-                    each, is_careful=is_careful
+                return (
+                    self._bytes()
+                    if each.type == each.TYPE_BYTES
+                    else self._text(each, is_careful=is_careful)
                 )
             case FieldDescriptor.CPPTYPE_BOOL:
                 return self.dice.random() < 0.5
             case FieldDescriptor.CPPTYPE_ENUM:
-                return self.dice.choice((1, 2) if is_careful else (0, 3, 4, -1, 2**31 - 1, -(2**31)))
+                return self.dice.choice(
+                    (1, 2) if is_careful else (0, 3, 4, -1, 2**31 - 1, -(2**31))
+                )
             case FieldDescriptor.CPPTYPE_INT64:
                 return self._number(64)
             case _:
@@ -140,7 +143,8 @@ class Maker:
 
     def _number(self, bits: int) -> int:
         value = self.dice.choice(_EDGES) * self.dice.choice((1, 1, 1, -1))
-        return max(-(2 ** (bits - 1)), min(value, 2 ** (bits - 1) - 1))
+        half = 1 << (bits - 1)
+        return max(-half, min(value, half - 1))
 
     def _time(self, *, is_careful: bool) -> tuple[int, int]:
         if is_careful:
