@@ -58,6 +58,13 @@ MOST_SCOPES: Final = 100
 LONGEST_REDIRECT_URI: Final = 2000
 """Characters: what every browser and server takes."""
 
+LONGEST_PAGE_TOKEN: Final = 400
+"""Characters: 13 bytes and the longest tenant, in Base64, with room for a release that adds to it.
+"""
+
+MOST_STATES: Final = 100
+"""A grant has a few; naming one twice does no harm."""
+
 DEFAULT_PAGE: Final = 100
 """Grants on a page where the caller does not say; the contract with callers."""
 

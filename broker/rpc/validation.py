@@ -14,6 +14,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.domain.errors import FieldViolation, InvalidRequest
 from broker.domain.fields import (
+    LONGEST_PAGE_TOKEN,
+    MOST_STATES,
     check_access_token,
     check_batch,
     check_code,
@@ -255,6 +257,8 @@ def _check_expire_time(request: grant_service_pb2.ImportGrantRequest) -> FieldVi
 
 
 def _check_states(states: Collection[int]) -> list[FieldViolation]:
+    if len(states) > MOST_STATES:
+        return [_violation("states", f"must be at most {MOST_STATES}")]
     return [
         _violation(f"states[{index}]", "must be a state that a grant can have")
         for index, state in enumerate(states)
@@ -275,7 +279,8 @@ def _moment(time: Timestamp) -> datetime:
 
 
 def _from_page(query: ListQuery, token: str) -> ListQuery:
-    after_tenant = read_page_token(token, query)
+    is_short = len(token) <= LONGEST_PAGE_TOKEN
+    after_tenant = read_page_token(token, query) if is_short else None
     if after_tenant is None:
         expected = "must be the next_page_token of a list with the same filters"
         raise InvalidRequest([_violation("page_token", expected)])
