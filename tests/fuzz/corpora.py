@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 _CORPUS: Final = Path(__file__).parent / "corpus"
 
 
-def lines(surface: str) -> Iterator[list[str]]:
-    """Gives the inputs of a surface, each as its words. Lines with `#` say what was found."""
-    for line in (_CORPUS / f"{surface}.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            yield line.split()
+def lines(surface: str) -> list[list[str]]:
+    """Returns the inputs of a surface, each as its words. Lines with `#` say what was found."""
+    text = (_CORPUS / f"{surface}.txt").read_text()
+    return [line.split() for line in text.splitlines() if line and not line.startswith("#")]

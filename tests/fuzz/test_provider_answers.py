@@ -24,6 +24,7 @@ from broker.domain.token_response import MISCONFIGURATIONS, REFUSALS, read_answe
 from broker.pleo.api_call import ApiAnswer, read_introspection
 from broker.ports import Introspection
 from fuzz.budget import SEED, examples, fuzzed, report
+from fuzz.corpora import lines
 from support.pleo import provider_at, refresh_of, window
 from support.raw_server import Peer, raw_server
 
@@ -136,6 +137,14 @@ def test_an_introspection_says_what_can_be_stored(
         assert "\0" not in "".join(told.scopes or ())
 
 
+@pytest.mark.parametrize(("status", "body"), lines("answers"))
+def test_a_pair_that_was_dropped_once_is_kept(status: str, body: str) -> None:
+    answer = read_answer(int(status), {}, bytes.fromhex(body))
+
+    assert isinstance(answer, Rotated)
+    assert answer.refresh_token is not None
+
+
 # On the wire
 
 Spoil = Callable[[Random, bytes], bytes]
@@ -189,6 +198,7 @@ BODIES: Final = (
     gzip.compress(b"\0" * 20_000_000),
     b'{"a":' * 100_000,
     b"[1, 2]",
+    encoded({"data": {"subjectURN": "urn:pleo:company:1", "scope": "a:read"}}),
     b"<html>",
     b"",
     b" " * 2_000_000 + encoded(GOOD),
@@ -199,7 +209,8 @@ BODIES: Final = (
 def made_answer(dice: Random) -> bytes:
     """Makes bytes that a server might answer with, most of them an odd kind of HTTP."""
     body = dice.choice(BODIES)
-    heads = dice.sample(HEADS, dice.randrange(4))
+    heads = dice.sample(HEADS, dice.choice((0, 0, 0, 1, 2, 3)))
+    status_line = STATUS_LINES[0] if dice.random() < 0.4 else dice.choice(STATUS_LINES)
     if dice.random() < 0.6:
         heads.append(b"Content-Length: %d" % (len(body) + dice.choice((0, 0, 0, 5, -5, 10**6))))
     elif dice.random() < 0.6:
@@ -208,7 +219,7 @@ def made_answer(dice: Random) -> bytes:
             len(body) + dice.choice((0, 0, 3)),
             body,
         )
-    made = b"\r\n".join([dice.choice(STATUS_LINES), *heads, b"", body])
+    made = b"\r\n".join([status_line, *heads, b"", body])
     if dice.random() < 0.3:
         return made[: dice.randrange(len(made) + 1)]
     return made + dice.choice((b"", b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\0" * 99))

@@ -28,6 +28,7 @@ from broker.ports import GrantMoved
 from broker.store.escrow_sealing import EscrowSealer
 from broker.store.sealing import Keyring, generate_keyset
 from fuzz.budget import SEED, examples, fuzzed, report
+from fuzz.corpora import lines
 from support.grants import some_attempt, some_issue
 from support.redis_worlds import PREFIX, QUICK, ask, listening, redis_world
 
@@ -122,6 +123,22 @@ async def test_of_a_hash_full_of_rubbish_only_ours_is_found(
         assert tally["found"] == 0
         assert await escrows.everything() == [OURS]
         assert await escrows.find("acme") == [OURS]
+
+
+async def test_a_slot_that_ended_the_sweep_once_is_left_out(
+    redis_url: str, sealer: EscrowSealer
+) -> None:
+    async with (
+        RedisClient(lambda: redis_url) as client,
+        redis.asyncio.from_url(redis_url) as raw,
+    ):
+        escrows = RedisEscrows(client, sealer, prefix=PREFIX)
+        await escrows.put(OURS)
+        for (field,) in lines("escrow_slots"):
+            await raw.hset(f"{PREFIX}escrows", bytes.fromhex(field), b"rubbish")
+
+        assert await raw.hlen(f"{PREFIX}escrows") > 1
+        assert await escrows.everything() == [OURS]
 
 
 async def test_rubbish_on_the_channel_is_passed_over(redis_url: str) -> None:
