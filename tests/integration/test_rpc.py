@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+)
 from datetime import UTC, timedelta
 from typing import TypeAlias
 
@@ -316,9 +323,6 @@ LATER: dict[str, Call] = {
     "OperationsService/GetFleetStatus": lambda channel: OperationsServiceStub(
         channel
     ).GetFleetStatus(operations_service_pb2.GetFleetStatusRequest()),
-    "OperationsService/RewrapKeys": lambda channel: first(
-        OperationsServiceStub(channel).RewrapKeys(operations_service_pb2.RewrapKeysRequest())
-    ),
 }
 
 
@@ -349,7 +353,7 @@ class Rewrapping(OperationsService):
         self,
         request: operations_service_pb2.RewrapKeysRequest,  # noqa: ARG002 - gRPC gives it
         context: Context,  # noqa: ARG002 - likewise
-    ) -> AsyncIterator[operations_service_pb2.RewrapKeysResponse]:
+    ) -> AsyncGenerator[operations_service_pb2.RewrapKeysResponse, None]:
         try:
             yield operations_service_pb2.RewrapKeysResponse()
             yield operations_service_pb2.RewrapKeysResponse()
@@ -476,7 +480,7 @@ async def test_the_guard_is_released_as_the_caller_decides(
 
 async def test_the_guards_record_names_who_decided() -> None:
     broker = FakeBroker()
-    operations = OperationsService(broker, caller_of=lambda _: "sa:on-call")
+    operations = OperationsService(broker, keys=broker, caller_of=lambda _: "sa:on-call")
     request = ReleaseGuardRequest(action=ReleaseGuardRequest.ACTION_DISCARD, reason="OPS-17")
 
     async with serving(operations=operations) as served:
