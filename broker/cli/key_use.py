@@ -93,7 +93,7 @@ def _refuse_what_is_left(last: RewrapKeysResponse) -> None:
             hint="the broker's log names the tenants (sealed_value_unreadable); connecting a tenant"
             " again replaces its values",
         )
-    left = last.total_count - last.rewrapped_count
+    left = last.total_count - last.rewrapped_count - last.unreadable_count
     if left:
         raise CommandFailed(
             f"{left} are left under an older key: rows that an older replica writes, or escrows",

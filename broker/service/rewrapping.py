@@ -78,7 +78,7 @@ class Rewrapping:
             async with aclosing(self._passes(progress)) as told:
                 async for each in told:
                     yield each
-            async with aclosing(self._adopted(progress, escrows.total())) as told:
+            async with aclosing(self._adopted(progress)) as told:
                 async for each in told:
                     yield each
         finally:
@@ -90,8 +90,7 @@ class Rewrapping:
             what = f"this replica lacks keys in use: {missing}; roll the newest keyset out"
             raise KeyUnavailable(what, metadata={"key_id": str(missing[0])})
         primary = self._store.primary_key_id()
-        others = sum(count for key_id, count in use.items() if key_id != primary)
-        return RewrapProgress(key_id=primary, total=others)
+        return RewrapProgress(key_id=primary, total=_others(use, primary))
 
     async def _passes(self, progress: RewrapProgress) -> AsyncGenerator[RewrapProgress, None]:
         now = asyncio.get_running_loop().time
@@ -111,18 +110,20 @@ class Rewrapping:
                 return
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _adopted(
-        self, progress: RewrapProgress, at_first: int
-    ) -> AsyncGenerator[RewrapProgress, None]:
-        """Waits for the escrows; those that are left are left out of what is rewrapped."""
+    async def _adopted(self, progress: RewrapProgress) -> AsyncGenerator[RewrapProgress, None]:
+        """Waits for the escrows; then counts what is left, rows included.
+
+        Counted anew, since rows also come to the primary key by being rotated meanwhile.
+        """
         give_up_at = asyncio.get_running_loop().time() + ESCROW_SECONDS
         while left := (await self._escrows_left()).total():
             yield progress
             if asyncio.get_running_loop().time() >= give_up_at:
                 break
             await asyncio.sleep(TELL_SECONDS)
-        progress.rewrapped += max(0, at_first - left)
-        progress.total = max(progress.total, progress.rewrapped + progress.unreadable + left)
+        left += _others(await self._store.key_use(), progress.key_id)
+        progress.total = max(progress.total, left)
+        progress.rewrapped = progress.total - left
         yield progress
 
     async def _escrows_left(self) -> Counter[int]:
@@ -146,3 +147,8 @@ class Rewrapping:
                 unreadable=progress.unreadable,
             )
         )
+
+
+def _others(use: Mapping[int, int], primary: int) -> int:
+    """Returns how many are under other keys."""
+    return sum(count for key_id, count in use.items() if key_id != primary)
