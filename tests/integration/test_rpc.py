@@ -382,6 +382,17 @@ async def test_a_stream_that_fails_has_told_what_came_before() -> None:
     ]
 
 
+async def test_a_reason_that_is_no_line_is_refused_before_anything_is_sealed(
+    served: Served,
+) -> None:
+    request = operations_service_pb2.RewrapKeysRequest(reason="two\nlines")
+
+    failure = await failure_of(served.operations.RewrapKeys(request).read())
+
+    assert set(failure.violations) == {"reason"}
+    assert served.broker.asked == []
+
+
 async def test_a_stream_whose_caller_leaves_is_closed() -> None:
     rewrapping = Rewrapping()
     async with serving(operations=rewrapping) as served:
