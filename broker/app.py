@@ -44,6 +44,7 @@ from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
 from broker.service.build import Options, Ports, Service, build_service
 from broker.service.loops import repeat
+from broker.service.rewrapping import Rewrapping
 from broker.service.starting import Registration
 from broker.store.consents import PostgresConsents
 from broker.store.escrow_sealing import EscrowSealer
@@ -51,7 +52,9 @@ from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
 from broker.store.pool import Pool, open_pool
+from broker.store.rewrapping import PostgresKeys
 from broker.store.sealing import Keyring
+from broker.store.unreadable import UnreadableRecords
 from broker.store.upkeep import maintain
 from broker.wiring import home, pool_settings, provider_settings, redis_client
 
@@ -146,7 +149,9 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
 async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStack) -> _Outside:
     pleo = PleoWatch()
     observer = Observers((telling.log, telling.metrics, pleo))
-    keyring = Keyring.from_file(settings.keyset_file)
+    unreadable = UnreadableRecords(observer.observe)
+    telling.metrics.watch_unreadable(unreadable)
+    keyring = Keyring.from_file(settings.keyset_file, unreadable=unreadable)
     address = pool_settings(settings)
     checking = replace(address, size=_CHECK_CONNECTIONS)
     serving = replace(address, admit=admission(home(settings), keyring))
@@ -167,7 +172,7 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
     def on_history_lost(tenant: str, number: int, error: str) -> None:
         outside.observer.observe(HistoryLost(tenant=tenant, number=number, error=error))
 
-    prefix = f"token-broker:{settings.home}:"
+    prefix = _prefix(settings)
     return Ports(
         store=PostgresGrants(
             outside.pool,
@@ -178,12 +183,26 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
         fleet=PostgresFleet(outside.pool),
         consents=PostgresConsents(outside.pool, outside.keyring),
         leases=RedisLeases(outside.redis, prefix=prefix),
-        escrows=RedisEscrows(outside.redis, EscrowSealer(outside.keyring), prefix=prefix),
+        escrows=_escrows(settings, outside),
         announcements=RedisAnnouncements(outside.redis, prefix=prefix),
         provider=outside.provider,
         chance=SystemChance(),
         observer=outside.observer,
     )
+
+
+def _keys(settings: ServeSettings, outside: _Outside) -> Rewrapping:
+    store = PostgresKeys(outside.pool, outside.keyring)
+    return Rewrapping(store, _escrows(settings, outside), outside.observer)
+
+
+def _escrows(settings: ServeSettings, outside: _Outside) -> RedisEscrows:
+    return RedisEscrows(outside.redis, EscrowSealer(outside.keyring), prefix=_prefix(settings))
+
+
+def _prefix(settings: ServeSettings) -> str:
+    """Returns what all names in Redis begin with."""
+    return f"token-broker:{settings.home}:"
 
 
 def _options(settings: ServeSettings) -> Options:
@@ -288,7 +307,7 @@ async def _listening(
     servicers = Servicers(
         tokens=TokenService(service.broker, service.broker),
         grants=GrantService(consents=service.broker, grants=service.broker),
-        operations=OperationsService(service.broker),
+        operations=OperationsService(service.broker, keys=_keys(settings, outside)),
         health=HealthService(),
     )
     health.on_change(lambda snapshot: _tell_grpc(servicers.health, snapshot))

@@ -26,3 +26,17 @@ def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     with bar:
         imports = bar.add_task("importing", total=total)
         yield lambda: bar.advance(imports)
+
+
+@contextmanager
+def filling_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how far something is; gives what to tell done and total. Gone at its end."""
+    if not is_terminal(sys.stderr):
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - starts fast
+    from rich.progress import Progress  # noqa: PLC0415 - likewise
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -259,6 +259,27 @@ class FilesRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SealedValueUnreadable:
+    """A sealed value does not open although its key is there: moved, altered, or not ours."""
+
+    tenant: str
+    table: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysRewrapped:
+    """A rewrapping ended: all rows were gone through, or its caller left."""
+
+    by: str
+    reason: str
+    key_id: int
+    total: int
+    rewrapped: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DefectMet:
     """A defect: an error that no rule foresaw. The id is in the answer to the caller."""
 
@@ -292,5 +313,7 @@ Fact: TypeAlias = (
     | LoopFailed
     | FilesLoaded
     | FilesRefused
+    | SealedValueUnreadable
+    | KeysRewrapped
     | DefectMet
 )

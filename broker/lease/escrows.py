@@ -1,4 +1,6 @@
-"""Escrows in Redis: sealed copies of pairs that PostgreSQL did not take (port `Escrows`).
+"""Escrows in Redis: sealed copies of pairs that PostgreSQL did not take.
+
+Upholds the ports `Escrows` and `EscrowKeys`.
 
 One hash for all, `prefix` and `escrows`, a field for each attempt: tenant, `|` (which no tenant
 has) and number. One key, so that writing is one command whose answer says whether it is there, in
@@ -8,7 +10,8 @@ a cluster as well. It never expires: an outage that outlasts a time to live woul
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, cast
 
 from broker.domain.errors import KeyUnavailable, RecordUnreadable
@@ -35,6 +38,10 @@ class Sealer(Protocol):
         Raises:
             KeyUnavailable: the keyset does not seal.
         """
+        ...
+
+    def key_id_of(self, sealed: bytes) -> int:
+        """Returns the id of the key that it is sealed under."""
         ...
 
     def unseal(self, sealed: bytes, *, tenant: str, number: int) -> bytes:
@@ -87,6 +94,14 @@ class RedisEscrows:
         if None in opened:
             self._client.report(_NAME, f"{opened.count(None)} do not open")
         return [each for each in opened if each is not None]
+
+    async def key_use(self) -> Mapping[int, int] | None:
+        """See `ports.EscrowKeys`."""
+        try:
+            found = await self._scan("*")
+        except RedisUnreachable:
+            return None
+        return Counter(self._sealer.key_id_of(sealed) for sealed in found.values())
 
     async def drop(self, escrow: Escrow) -> None:
         """See the port."""

@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from broker.domain.answers import CLIENT_SECRET, TOO_LATE
-from broker.domain.errors import BrokerError, KeyUnavailable
+from broker.domain.errors import BrokerError, KeyUnavailable, RecordUnreadable
 from broker.domain.facts import AttemptAnswered, Fact
 from broker.domain.history import AttemptOutcome
 from broker.lease.client import RedisClient
@@ -20,7 +20,7 @@ from broker.store.health import probe as probe_postgres
 from broker.store.home import Home, HomeDiffersError, settle_home
 from broker.store.pool import DatabaseUnfit, Pool
 from broker.store.schema import SchemaFitness
-from broker.store.sealing import Keyring
+from broker.store.sealing import KeyDescription, Keyring
 
 _ALL: Final = frozenset(Need)
 
@@ -96,18 +96,19 @@ class KeysetCheck:
     def __init__(self, subjects: Subjects) -> None:
         """Asks nothing yet."""
         self._subjects = subjects
-        self._has_seen_all = False
+        self._compared: Sequence[KeyDescription] | None = None
 
     async def probe(self) -> CheckResult:
-        """Compares once with the keys that rows are sealed under; after that watches the file."""
+        """Compares with the keys that rows are under, at the start and when the keyset changes."""
         keyring = self._subjects.keyring
         keyring.reload_if_changed()
-        if not self._has_seen_all:
-            # Reads every row, so it is done until it has been good once.
+        keys = keyring.describe()
+        if keys != self._compared:
+            # Reads every row, so it is done until it has been good once with these keys.
             in_use = await key_ids_in_use(self._subjects.pool)
             if not all(keyring.can_open(key_id) for key_id in in_use):
                 return CheckResult(error=KeyUnavailable.reason, is_own_fault=True)
-            self._has_seen_all = True
+            self._compared = keys
         # The keys that were read last go on: worth a look, and no reason to stop serving.
         return CheckResult(error="KEYSET_UNREADABLE" if keyring.problem else "")
 
@@ -131,12 +132,17 @@ def checks(subjects: Subjects) -> Sequence[Check]:
         evicts = status.maxmemory_policy not in {None, "noeviction"}
         return CheckResult(error="REDIS_EVICTS" if evicts else "")
 
+    async def records() -> CheckResult:
+        # Each is one tenant's; all others are served, here and everywhere.
+        return CheckResult(error=RecordUnreadable.reason if subjects.keyring.unreadable else "")
+
     home, keyset = HomeCheck(subjects), KeysetCheck(subjects)
     return (
         Check(name="postgres", probe=_named(postgres), needed_for=_ALL),
         Check(name="schema", probe=_named(schema), needed_for=_ALL),
         Check(name="home", probe=_named(home.probe), needed_for=_ALL),
         Check(name="keyset", probe=_named(keyset.probe), needed_for=_ALL),
+        Check(name="records", probe=records),
         Check(name="redis", probe=redis),
         Check(name="pleo", probe=subjects.pleo.probe, needed_for=frozenset({Need.REFRESH})),
     )

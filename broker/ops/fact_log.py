@@ -34,12 +34,14 @@ from broker.domain.facts import (
     FlightStarted,
     GuardMoved,
     HistoryLost,
+    KeysRewrapped,
     LeaseAnswered,
     LoopFailed,
     MemoryDropped,
     PastChanged,
     ReauthBecameRequired,
     RejectionReported,
+    SealedValueUnreadable,
     SettlementDelayed,
     TokenServed,
     WrittenBack,
@@ -107,7 +109,9 @@ def level_of(fact: Fact) -> LogLevel:
             return LogLevel.DEBUG
         case MemoryDropped():
             return LogLevel.INFO if fact.tenant is None else LogLevel.DEBUG
-        case AttemptClaimed() | AttemptSending() | AttemptSettled() | FilesLoaded():
+        case (
+            AttemptClaimed() | AttemptSending() | AttemptSettled() | FilesLoaded() | KeysRewrapped()
+        ):
             return LogLevel.INFO
         case AttemptAnswered() | RejectionReported():
             return LogLevel.WARNING if _is_about_the_fleet(fact) else LogLevel.INFO
@@ -133,13 +137,14 @@ Urgent: TypeAlias = (
     | BreakerMoved
     | GuardMoved
     | PastChanged
+    | SealedValueUnreadable
 )
 
 
 def _wants_somebody_now(
     fact: Urgent,
 ) -> bool:
-    """Whether a pair is in danger, or the whole fleet waits for somebody's decision."""
+    """Whether a pair is in danger or lost, or the whole fleet waits for somebody's decision."""
     match fact:
         case BreakerMoved(cause=cause):
             return bool(cause)
@@ -151,7 +156,7 @@ def _wants_somebody_now(
             return presents
         case EscrowAdopted():
             return False
-        case DefectMet() | PastChanged():
+        case DefectMet() | PastChanged() | SealedValueUnreadable():
             return True
 
 
@@ -171,6 +176,9 @@ def recurring_kind_of(fact: Fact) -> Hashable | None:
             return SettlementDelayed, fact.tenant, fact.number
         case EscrowWritten():
             return EscrowWritten, fact.tenant, fact.number
+        # Each is told when it is met, and met again after an hour.
+        case SealedValueUnreadable():
+            return SealedValueUnreadable, fact.tenant, fact.table, fact.field
         # A caller with a broken client reports at every call.
         case RejectionReported():
             return RejectionReported, fact.tenant, fact.verdict

@@ -30,12 +30,14 @@ from broker.domain.facts import (
     FlightStarted,
     GuardMoved,
     HistoryLost,
+    KeysRewrapped,
     LeaseAnswered,
     LoopFailed,
     MemoryDropped,
     PastChanged,
     ReauthBecameRequired,
     RejectionReported,
+    SealedValueUnreadable,
     SettlementDelayed,
     TokenServed,
     WrittenBack,
@@ -47,6 +49,7 @@ from broker.ops.files_metrics import FilesMetrics
 from broker.ops.fleet_metrics import FleetMetrics
 from broker.ops.health import HealthSnapshot
 from broker.ops.instruments import Instruments
+from broker.ops.keys_metrics import KeysMetrics
 from broker.ops.serving_metrics import ServingMetrics
 from broker.ops.trouble_metrics import TroubleMetrics
 
@@ -65,6 +68,7 @@ class Metrics:
         self._escrows = EscrowMetrics(make)
         self._fleet = FleetMetrics(make)
         self._files = FilesMetrics(make)
+        self._keys = KeysMetrics(make)
         self._trouble = TroubleMetrics(make)
         self._ready = make.gauge("ready", "Whether callers may be sent to this replica")
         self._draining = make.gauge("draining", "Whether this replica is on its way out")
@@ -77,9 +81,9 @@ class Metrics:
     def observe(self, fact: Fact) -> None:
         """Counts a fact."""
         match fact:
-            case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered():
-                self._serving.observe(fact)
-            case MemoryDropped():
+            case (
+                TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered() | MemoryDropped()
+            ):
                 self._serving.observe(fact)
             case AttemptClaimed() | AttemptSending() | AttemptAnswered() | AttemptSettled():
                 self._attempts.observe(fact)
@@ -91,6 +95,8 @@ class Metrics:
                 self._fleet.observe(fact)
             case FilesLoaded() | FilesRefused():
                 self._files.observe(fact)
+            case KeysRewrapped() | SealedValueUnreadable():
+                self._keys.observe(fact)
             case ReauthBecameRequired() | RejectionReported():
                 self._trouble.observe(fact)
             case HistoryLost() | LoopFailed() | DefectMet():
@@ -127,6 +133,14 @@ class Metrics:
             "escrows_held",
             "Escrows that this replica has read, and that are neither stored nor stale",
             now=lambda: len(escrows),
+        )
+
+    def watch_unreadable(self, records: Sized) -> None:
+        """Shows how many sealed values are known not to open. Once for each instance."""
+        self._make.read(
+            "unreadable_records",
+            "Sealed values that this replica met within the hour and that do not open",
+            now=lambda: len(records),
         )
 
 

@@ -1,22 +1,24 @@
-"""OperationsService: explains and mends, for on-call. Only the guard is answered yet."""
+"""OperationsService: explains and mends, for on-call. Guard and keys are answered yet."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from broker.rpc.caller import CallerOf, Context, caller_of
 from broker.rpc.edge import UnimplementedError
-from broker.rpc.ports import FleetGuard
-from broker.rpc.validation import read_release_guard
+from broker.rpc.ports import FleetGuard, Keys
+from broker.rpc.validation import read_release_guard, read_rewrap_keys
 from broker.v1 import operations_service_pb2
 from broker.v1.operations_service_pb2_grpc import OperationsServiceServicer
 
 
 class OperationsService(OperationsServiceServicer):
-    """Translates; what a decision leads to is decided behind `FleetGuard`."""
+    """Translates; what a decision leads to is decided behind `FleetGuard` and `Keys`."""
 
-    def __init__(self, guard: FleetGuard, *, caller_of: CallerOf = caller_of) -> None:
+    def __init__(self, guard: FleetGuard, *, keys: Keys, caller_of: CallerOf = caller_of) -> None:
         self._guard = guard
+        self._keys = keys
         self._caller_of = caller_of
 
     async def RefreshGrant(
@@ -48,8 +50,17 @@ class OperationsService(OperationsServiceServicer):
             released_count=outcome.released, remaining_count=outcome.remaining
         )
 
-    def RewrapKeys(
+    async def RewrapKeys(
         self, request: operations_service_pb2.RewrapKeysRequest, context: Context
-    ) -> AsyncIterator[operations_service_pb2.RewrapKeysResponse]:
-        """Not answered yet."""
-        raise UnimplementedError
+    ) -> AsyncGenerator[operations_service_pb2.RewrapKeysResponse, None]:
+        """Seals every row anew, for as long as the caller listens."""
+        reason = read_rewrap_keys(request)
+        progress = self._keys.rewrap_keys(by=self._caller_of(context), reason=reason)
+        async with aclosing(progress) as told:
+            async for each in told:
+                yield operations_service_pb2.RewrapKeysResponse(
+                    key_id=each.key_id,
+                    total_count=each.total,
+                    rewrapped_count=each.rewrapped,
+                    unreadable_count=each.unreadable,
+                )

@@ -1,4 +1,4 @@
-"""What the edge asks of the service. `service/`'s facade is all of these at once.
+"""What the edge asks of the service. `service/`'s facade is all of these at once, but for `Keys`.
 
 Every method raises a `BrokerError` where the caller is to be told why, and nothing else on purpose.
 All are safe to cancel: what must go on does so without its caller (law 8).
@@ -6,7 +6,7 @@ All are safe to cancel: what must go on does so without its caller (law 8).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
@@ -23,6 +23,7 @@ from broker.service.messages import (
     StartAuthorization,
     StartedAuthorization,
 )
+from broker.service.rewrapping import RewrapProgress
 from broker.service.watch import Watch
 
 
@@ -89,4 +90,12 @@ class FleetGuard(Protocol):
 
     async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
         """Releases as many held grants as may be at once; `by` and `reason` are for the record."""
+        ...
+
+
+class Keys(Protocol):
+    """Seals rows anew (`service.rewrapping`)."""
+
+    def rewrap_keys(self, *, by: str, reason: str) -> AsyncGenerator[RewrapProgress, None]:
+        """Rewraps while it is asked for more; `by` and `reason` are for the record."""
         ...

@@ -203,6 +203,16 @@ def read_revoke_grant(request: grant_service_pb2.RevokeGrantRequest, *, caller: 
     )
 
 
+def read_rewrap_keys(request: operations_service_pb2.RewrapKeysRequest) -> str:
+    """Returns why rows are sealed anew; empty where nobody says.
+
+    Raises:
+        InvalidRequest: the reason is too long, or has control characters.
+    """
+    _refuse(None, check_reason(request.reason) if request.reason else None)
+    return request.reason
+
+
 def read_release_guard(
     request: operations_service_pb2.ReleaseGuardRequest,
 ) -> tuple[Release, str]:

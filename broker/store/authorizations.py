@@ -45,7 +45,7 @@ def values_of_authorization(keyring: Keyring, authorization: Authorization) -> d
     """
     sealed = None
     if authorization.code_verifier is not None:
-        place = _place(authorization.tenant, authorization.state_hash)
+        place = verifier_place(authorization.tenant, authorization.state_hash)
         sealed = keyring.seal(to_bytes(authorization.code_verifier), place)
     outcome = authorization.outcome
     return {
@@ -106,11 +106,12 @@ def _verifier_of(keyring: Keyring, row: asyncpg.Record) -> CodeVerifier | None:
         return None
     sealed = Sealed(ciphertext=row["sealed_code_verifier"], key_id=row["key_id"])
     try:
-        value = keyring.unseal(sealed, _place(row["tenant"], row["state_hash"]))
+        value = keyring.unseal(sealed, verifier_place(row["tenant"], row["state_hash"]))
     except (KeyUnavailable, RecordUnreadable):
         return None  # the port says so: the customer starts again
     return CodeVerifier(to_secret(value))
 
 
-def _place(tenant: str, state_hash: bytes) -> Place:
+def verifier_place(tenant: str, state_hash: bytes) -> Place:
+    """Returns where the verifier of an authorization lies."""
     return Place(table="authorizations", tenant=tenant, field="code_verifier", row=state_hash.hex())

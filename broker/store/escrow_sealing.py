@@ -25,9 +25,13 @@ class EscrowSealer:
         sealed = self._keyring.seal(clear, _place(tenant, number))
         return sealed.key_id.to_bytes(_ID_BYTES) + sealed.ciphertext
 
+    def key_id_of(self, sealed: bytes) -> int:
+        """See `Sealer.key_id_of`."""
+        return int.from_bytes(sealed[:_ID_BYTES])
+
     def unseal(self, sealed: bytes, *, tenant: str, number: int) -> bytes:
         """See `Sealer.unseal`."""
-        key_id, ciphertext = int.from_bytes(sealed[:_ID_BYTES]), sealed[_ID_BYTES:]
+        key_id, ciphertext = self.key_id_of(sealed), sealed[_ID_BYTES:]
         return self._keyring.unseal(
             Sealed(ciphertext=ciphertext, key_id=key_id), _place(tenant, number)
         )

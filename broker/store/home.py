@@ -16,7 +16,8 @@ from broker.store.pool import Connection, DatabaseUnfit, Pool
 from broker.store.schema import SchemaFitness, read_schema
 from broker.store.sealing import Keyring, Place, Sealed
 
-_FINGERPRINT_KEY: Final = Place(table="home", tenant="", field="fingerprint_key", row="")
+FINGERPRINT_KEY: Final = Place(table="home", tenant="", field="fingerprint_key", row="")
+"""Where the key of the fingerprints lies."""
 
 _FINGERPRINT_KEY_BYTES: Final = 32
 """As long as the digests of the HMAC that it is for (RFC 2104 §3)."""
@@ -72,7 +73,7 @@ async def settle_home(pool: Pool, keyring: Keyring, home: Home) -> None:
     """
     stored = await read_home(pool)
     if stored is None:
-        key = keyring.seal(secrets.token_bytes(_FINGERPRINT_KEY_BYTES), _FINGERPRINT_KEY)
+        key = keyring.seal(secrets.token_bytes(_FINGERPRINT_KEY_BYTES), FINGERPRINT_KEY)
         await pool.fetch(_INSERT, *_columns(home), key.ciphertext, key.key_id)
         # Another replica may have been first, perhaps of another installation.
         stored = await read_home(pool)
@@ -134,7 +135,7 @@ async def read_fingerprint_key(pool: Pool, keyring: Keyring) -> bytes:
     """
     (row,) = await pool.fetch("SELECT sealed_fingerprint_key, key_id FROM home")
     sealed = Sealed(ciphertext=row["sealed_fingerprint_key"], key_id=row["key_id"])
-    return keyring.unseal(sealed, _FINGERPRINT_KEY)
+    return keyring.unseal(sealed, FINGERPRINT_KEY)
 
 
 def _columns(home: Home) -> tuple[str, str, str, str]:

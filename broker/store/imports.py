@@ -31,7 +31,7 @@ def values_of_import(keyring: Keyring, record: Import) -> dict[str, object]:
     """
     sealed = None
     if record.refresh_token is not None:
-        place = _place(record.tenant, record.fingerprint)
+        place = import_place(record.tenant, record.fingerprint)
         sealed = keyring.seal(to_bytes(record.refresh_token), place)
     return {
         "tenant": record.tenant,
@@ -62,11 +62,12 @@ def _token_of(keyring: Keyring, row: asyncpg.Record) -> RefreshToken | None:
         return None
     sealed = Sealed(ciphertext=row["sealed_refresh_token"], key_id=row["key_id"])
     try:
-        value = keyring.unseal(sealed, _place(row["tenant"], row["fingerprint"]))
+        value = keyring.unseal(sealed, import_place(row["tenant"], row["fingerprint"]))
     except (KeyUnavailable, RecordUnreadable):
         return None  # the port says so: whoever imports has the token and can bring it again
     return RefreshToken(to_secret(value))
 
 
-def _place(tenant: str, fingerprint: bytes) -> Place:
+def import_place(tenant: str, fingerprint: bytes) -> Place:
+    """Returns where an imported token lies."""
     return Place(table="imports", tenant=tenant, field="refresh_token", row=fingerprint.hex())

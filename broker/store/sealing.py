@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import tink
-from tink import aead, secret_key_access
+from tink import aead
 from tink.proto import tink_pb2
 
 from broker.domain.errors import KeyUnavailable, RecordUnreadable
 from broker.domain.secret import Secret
-
-
-class KeysetUnreadableError(ValueError):
-    """The keyset file is missing, no keyset, or of another kind. Never holds its content."""
+from broker.store.keysets import KeysetFile, KeysetUnwrapper, new_keyset, read_keyset_file, written
+from broker.store.keysets import KeysetUnreadableError as KeysetUnreadableError  # noqa: PLC0414 - whoever seals meets it
+from broker.store.unreadable import UnreadableRecords
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,21 +94,37 @@ _TRIAL: Final = Place(table="none", tenant="none", field="trial", row="none")
 class Keyring:
     """Seals under the primary key and opens under any that is enabled. Made by `from_file`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        unreadable: UnreadableRecords | None = None,
+        unwrapper: KeysetUnwrapper | None = None,
+    ) -> None:
+        self.unreadable = UnreadableRecords() if unreadable is None else unreadable
+        self._unwrapper = unwrapper
         self._path = path
         # The stamp first: a file that is replaced before it is read is read again at the next look.
         self._stamp = _stamp(path)
-        self._keyset = _read_keyset(path)
+        self._keyset = _read_keyset(path, unwrapper)
         self.problem: str | None = None
 
     @classmethod
-    def from_file(cls, path: Path) -> Keyring:
-        """Reads a keyset in Tink's JSON format.
+    def from_file(
+        cls,
+        path: Path,
+        *,
+        unreadable: UnreadableRecords | None = None,
+        unwrapper: KeysetUnwrapper | None = None,
+    ) -> Keyring:
+        """Reads a keyset in Tink's JSON format, in clear or wrapped.
+
+        `unreadable` is told what does not open; `unwrapper` None: the installed one, if need be.
 
         Raises:
             KeysetUnreadableError: it cannot be read.
         """
-        return cls(path)
+        return cls(path, unreadable=unreadable, unwrapper=unwrapper)
 
     def describe(self) -> tuple[KeyDescription, ...]:
         """Returns the keys, in the order of the file."""
@@ -126,7 +141,7 @@ class Keyring:
         try:
             stamp = _stamp(self._path)
             if stamp != self._stamp:
-                self._keyset = self._successor(_read_keyset(self._path))
+                self._keyset = self._successor(_read_keyset(self._path, self._unwrapper))
                 self._stamp = stamp
             self.problem = None
         except KeysetUnreadableError as error:
@@ -169,8 +184,10 @@ class Keyring:
         try:
             value: bytes = self._keyset.primitive.decrypt(sealed.ciphertext, data)
         except tink.TinkError as error:
+            self.unreadable.met(table=place.table, tenant=place.tenant, field=place.field)
             message = f"a value of {place.table} does not open: moved, altered, or not ours"
             raise RecordUnreadable(message, tenant=place.tenant, metadata=key_id) from error
+        self.unreadable.opened(table=place.table, tenant=place.tenant, field=place.field)
         return value
 
     def try_out(self) -> None:
@@ -195,12 +212,13 @@ def to_secret(value: bytes) -> Secret:
 
 def generate_keyset() -> str:
     """Returns a new keyset of one AES-256-GCM key, in Tink's JSON format. A secret."""
-    aead.register()
-    # Its nonces are random, so a key is good for 2**32 values (NIST SP 800-38D §8.3), two a
-    # rotation: a fleet of thousands of customers takes years for that, and keys are rotated before.
-    handle = tink.new_keyset_handle(aead.aead_key_templates.AES256_GCM)
-    serialized: str = tink.json_proto_keyset_format.serialize(handle, secret_key_access.TOKEN)
-    return serialized
+    return written(new_keyset())
+
+
+def described(keyset: KeysetFile) -> tuple[KeyDescription, ...]:
+    """Returns the keys of a file, in its order, without the keys."""
+    info = keyset.handle.keyset_info()
+    return tuple(_describe(key, primary=info.primary_key_id) for key in info.key_info)
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -212,19 +230,14 @@ def _stamp(path: Path) -> _Stamp:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _read_keyset(path: Path) -> Keyset:
-    aead.register()
+def _read_keyset(path: Path, unwrapper: KeysetUnwrapper | None) -> Keyset:
+    keyset = read_keyset_file(path, unwrapper=unwrapper)
     try:
-        handle = tink.json_proto_keyset_format.parse(path.read_text(), secret_key_access.TOKEN)
-        primitive = handle.primitive(aead.Aead)
-    except OSError as error:
-        raise KeysetUnreadableError(f"keyset {path}: {error.strerror}") from error
-    except (tink.TinkError, UnicodeDecodeError):
-        # Without the cause: a parser's error quotes what it met, which may be a key.
+        primitive = keyset.handle.primitive(aead.Aead)
+    except tink.TinkError:
+        # Without the cause: its words may quote what it met.
         raise KeysetUnreadableError(f"keyset {path}: not an AEAD keyset in Tink's JSON") from None
-    info = handle.keyset_info()
-    keys = tuple(_describe(key, primary=info.primary_key_id) for key in info.key_info)
-    return Keyset(primitive=primitive, primary_key_id=info.primary_key_id, keys=keys)
+    return Keyset(primitive=primitive, primary_key_id=keyset.primary_key_id, keys=described(keyset))
 
 
 def _describe(key: tink_pb2.KeysetInfo.KeyInfo, *, primary: int) -> KeyDescription:

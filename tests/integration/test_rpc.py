@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+)
 from datetime import UTC, timedelta
 from typing import TypeAlias
 
@@ -306,9 +313,6 @@ LATER: dict[str, Call] = {
     "OperationsService/GetFleetStatus": lambda channel: OperationsServiceStub(
         channel
     ).GetFleetStatus(operations_service_pb2.GetFleetStatusRequest()),
-    "OperationsService/RewrapKeys": lambda channel: first(
-        OperationsServiceStub(channel).RewrapKeys(operations_service_pb2.RewrapKeysRequest())
-    ),
 }
 
 
@@ -339,7 +343,7 @@ class Rewrapping(OperationsService):
         self,
         request: operations_service_pb2.RewrapKeysRequest,  # noqa: ARG002 - gRPC gives it
         context: Context,  # noqa: ARG002 - likewise
-    ) -> AsyncIterator[operations_service_pb2.RewrapKeysResponse]:
+    ) -> AsyncGenerator[operations_service_pb2.RewrapKeysResponse, None]:
         try:
             yield operations_service_pb2.RewrapKeysResponse()
             yield operations_service_pb2.RewrapKeysResponse()
@@ -366,6 +370,17 @@ async def test_a_stream_that_fails_has_told_what_came_before() -> None:
     assert served.told.calls == [
         EndedCall(method=REWRAP, code="UNAVAILABLE", reason="KEY_UNAVAILABLE")
     ]
+
+
+async def test_a_reason_that_is_no_line_is_refused_before_anything_is_sealed(
+    served: Served,
+) -> None:
+    request = operations_service_pb2.RewrapKeysRequest(reason="two\nlines")
+
+    failure = await failure_of(served.operations.RewrapKeys(request).read())
+
+    assert set(failure.violations) == {"reason"}
+    assert served.broker.asked == []
 
 
 async def test_a_stream_whose_caller_leaves_is_closed() -> None:
@@ -466,7 +481,7 @@ async def test_the_guard_is_released_as_the_caller_decides(
 
 async def test_the_guards_record_names_who_decided() -> None:
     broker = FakeBroker()
-    operations = OperationsService(broker, caller_of=lambda _: "sa:on-call")
+    operations = OperationsService(broker, keys=broker, caller_of=lambda _: "sa:on-call")
     request = ReleaseGuardRequest(action=ReleaseGuardRequest.ACTION_DISCARD, reason="OPS-17")
 
     async with serving(operations=operations) as served:

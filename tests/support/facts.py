@@ -25,6 +25,7 @@ from broker.domain.facts import (
     FlightStarted,
     GuardMoved,
     HistoryLost,
+    KeysRewrapped,
     LeaseAnswered,
     LeaseOutcome,
     LoopFailed,
@@ -32,6 +33,7 @@ from broker.domain.facts import (
     PastChanged,
     ReauthBecameRequired,
     RejectionReported,
+    SealedValueUnreadable,
     SettlementDelayed,
     Source,
     TokenServed,
@@ -97,6 +99,10 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
     LoopFailed(loop="usage", error="STORE_UNAVAILABLE"),
     FilesLoaded(what="tls", expires_at=datetime(2026, 3, 1, tzinfo=UTC)),
     FilesRefused(what="policy", error="policy.yaml: line 3: expected `callers`"),
+    SealedValueUnreadable(tenant=THE_TENANT, table="grants", field="access_token"),
+    KeysRewrapped(
+        by="ops@example.org", reason="yearly", key_id=7, total=5, rewrapped=4, unreadable=1
+    ),
     DefectMet(
         defect_id="00c0ffee00c0ffee",
         where="TokenService/GetAccessToken",

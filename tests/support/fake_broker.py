@@ -1,13 +1,13 @@
 """A service from memory, for tests of the edge: it does as told, and remembers what it was asked.
 
 `FakeBroker.failure` is raised by every call; `FakeBroker.hold()` makes calls wait. What it answers
-is what its callers put into `served`, `released` and `grants`.
+is what its callers put into `served`, `released`, `rewraps` and `grants`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -28,6 +28,7 @@ from broker.service.messages import (
     StartAuthorization,
     StartedAuthorization,
 )
+from broker.service.rewrapping import RewrapProgress
 from broker.service.watch import Watch
 from broker.service.watching import Watching
 from support.grants import THE_NOW, some_grant
@@ -79,6 +80,14 @@ class AskedForRelease:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedForRewrap:
+    """What `rewrap_keys` was asked."""
+
+    by: str
+    reason: str
+
+
 class FakeBroker:
     """All that the edge asks of the service."""
 
@@ -90,6 +99,7 @@ class FakeBroker:
 
         self.served = some_served_token()
         self.released = Released(released=5, remaining=2)
+        self.rewraps = [RewrapProgress(key_id=7, total=3), RewrapProgress(key_id=7, total=3)]
         self.grants = {"acme": some_grant()}
         self.waiting = asyncio.Event()
         self._may_go = asyncio.Event()
@@ -176,6 +186,14 @@ class FakeBroker:
         """Answers what is in `released`."""
         await self._ask(AskedForRelease(release=release, by=by, reason=reason))
         return self.released
+
+    async def rewrap_keys(self, *, by: str, reason: str) -> AsyncGenerator[RewrapProgress, None]:
+        """Tells what is in `rewraps`; may be held before the last."""
+        self.asked.append(AskedForRewrap(by=by, reason=reason))
+        for progress in self.rewraps[:-1]:
+            yield progress
+        await self._ask("the last")
+        yield self.rewraps[-1]
 
     async def _connect(self, tenant: str, request: object) -> Grant:
         await self._ask(request)

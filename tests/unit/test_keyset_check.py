@@ -1,0 +1,99 @@
+"""When a replica compares its keyset with the keys that rows are under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from broker.ops.checks import KeysetCheck, PleoWatch, Subjects
+from broker.store.home import Home
+from broker.store.keysets import read_keyset_file
+from broker.store.sealing import Keyring, generate_keyset
+from support.keysets import add_key, promote_key, remove_key
+
+THE_HOME = Home(name="default", environment="custom", token_url="", client_id="")
+
+
+class Rows:
+    """A pool that knows which keys are in use, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.in_use: set[int] = set()
+        self.asked = 0
+
+    async def fetch(self, _query: str, *_: object) -> Sequence[dict[str, int]]:
+        self.asked += 1
+        return [{"key_id": key_id} for key_id in self.in_use]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "keyset.json"
+    file.write_text(generate_keyset())
+    return file
+
+
+@pytest.fixture
+def rows(path: Path) -> Rows:
+    rows = Rows()
+    rows.in_use = set(read_keyset_file(path).key_ids)
+    return rows
+
+
+@pytest.fixture
+def check(path: Path, rows: Rows) -> KeysetCheck:
+    subjects = Subjects(
+        pool=rows,  # type: ignore[arg-type]  # one method of it
+        redis=None,  # type: ignore[arg-type]  # not asked
+        keyring=Keyring.from_file(path),
+        home=THE_HOME,
+        pleo=PleoWatch(),
+        on_refused=lambda _: None,
+    )
+    return KeysetCheck(subjects)
+
+
+async def test_the_rows_are_read_once_while_the_keyset_stays(
+    check: KeysetCheck, rows: Rows
+) -> None:
+    found = [await check.probe() for _ in range(3)]
+
+    assert (rows.asked, [each.error for each in found]) == (1, ["", "", ""])
+
+
+async def test_a_key_in_use_that_is_missing_is_this_replicas_fault_until_it_is_there(
+    check: KeysetCheck, rows: Rows
+) -> None:
+    rows.in_use.add(1)
+    missing = await check.probe()
+    rows.in_use.remove(1)
+
+    assert (missing.error, missing.is_own_fault) == ("KEY_UNAVAILABLE", True)
+    assert (await check.probe()).error == ""
+
+
+async def test_a_keyset_that_changes_is_compared_again(
+    check: KeysetCheck, rows: Rows, path: Path
+) -> None:
+    older = read_keyset_file(path).primary_key_id
+    await check.probe()
+
+    newer = add_key(path)
+    promote_key(path, newer)
+    await check.probe()
+    remove_key(path, older)
+    too_early = await check.probe()
+
+    assert rows.asked == 3
+    assert (too_early.error, too_early.is_own_fault) == ("KEY_UNAVAILABLE", True)
+
+
+async def test_a_broken_file_is_told_and_takes_nothing_away(check: KeysetCheck, path: Path) -> None:
+    await check.probe()
+    path.write_text("half a f")
+
+    found = await check.probe()
+
+    assert (found.error, found.is_own_fault) == ("KEYSET_UNREADABLE", False)
