@@ -30,6 +30,7 @@ from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
 from broker.ops.checks import PleoWatch, Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
+from broker.ops.lag import watch_lag
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
 from broker.ops.server import ops_server
@@ -45,6 +46,7 @@ from broker.rpc.token_service import TokenService
 from broker.service.build import Options, Ports, Service, build_service
 from broker.service.loops import repeat
 from broker.service.starting import Registration
+from broker.store.census import take_census
 from broker.store.consents import PostgresConsents
 from broker.store.escrow_sealing import EscrowSealer
 from broker.store.fleet import PostgresFleet
@@ -64,6 +66,10 @@ _CHECK_CONNECTIONS: Final = 2
 
 _HOUR: Final = 3600.0
 """Seconds between turns of the upkeep: partitions are made a week ahead."""
+
+
+_CENSUS_SECONDS: Final = 60.0
+"""Between counts of all grants: as often as most look at a graph, and of no weight at a million."""
 
 
 Loop: TypeAlias = Callable[[], Coroutine[None, None, None]]
@@ -96,6 +102,8 @@ class Running:
 class _Outside:
     """What was opened: where grants are, who refreshes them, and who is told."""
 
+    replica: str
+    telling: Telling
     keyring: Keyring
     pool: Pool
     checking: Pool
@@ -121,9 +129,9 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
         outside = await _open(settings, telling, opened)
         # Two groups: a loop that fails ends the broker in order, and cancels no flight (law 3).
         async with asyncio.TaskGroup() as flight_group, asyncio.TaskGroup() as loop_group:
-            service = build_service(_ports(settings, outside), _options(settings), flight_group)
-            telling.metrics.watch_holdings(service.holdings)
-            telling.metrics.watch_escrows(service.adoption)
+            options = _options(settings, replica=outside.replica)
+            service = build_service(_ports(settings, outside), options, flight_group)
+            _watch(telling.metrics, outside, service)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
             health = _health(settings, outside, telling, refused)
             loops = _loops(settings, outside, service, health)
@@ -143,6 +151,14 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
                 )
 
 
+def _watch(metrics: Metrics, outside: _Outside, service: Service) -> None:
+    """Shows what is read when somebody looks."""
+    metrics.watch_holdings(service.holdings)
+    metrics.watch_escrows(service.adoption)
+    metrics.watch_pool(outside.pool)
+    metrics.watch_keyset(lambda: outside.keyring.modified_at)
+
+
 async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStack) -> _Outside:
     pleo = PleoWatch()
     observer = Observers((telling.log, telling.metrics, pleo))
@@ -152,6 +168,9 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
     serving = replace(address, admit=admission(home(settings), keyring))
     provider = PleoProvider(provider_settings(settings))
     return _Outside(
+        # A host may run several, and one that was restarted is another one.
+        replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+        telling=telling,
         keyring=keyring,
         pool=await opened.enter_async_context(open_pool(serving)),
         checking=await opened.enter_async_context(open_pool(checking)),
@@ -186,10 +205,9 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
     )
 
 
-def _options(settings: ServeSettings) -> Options:
+def _options(settings: ServeSettings, *, replica: str) -> Options:
     return Options(
-        # A host may run several, and one that was restarted is another one.
-        replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+        replica=replica,
         registration=Registration(
             redirect_uris=settings.pleo_redirect_uris,
             scopes=settings.pleo_scopes,
@@ -237,9 +255,19 @@ def _loops(settings: ServeSettings, outside: _Outside, service: Service, health:
     async def upkeep() -> None:
         await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
+    async def count() -> None:
+        census = await take_census(outside.pool, replica=outside.replica)
+        outside.telling.metrics.census_taken(census)
+
+    async def census() -> None:
+        await repeat("census", count, pause=_CENSUS_SECONDS, observer=outside.observer)
+
+    async def lag() -> None:
+        await watch_lag(outside.telling.metrics.lagged)
+
     # Until the database has been seen to be ours, asking it would only fill the log.
-    later = {**service.loops(), "upkeep": upkeep}
-    return {"health": health.run, **outside.guarding.loops()} | {
+    later = {**service.loops(), "upkeep": upkeep, "census": census}
+    return {"health": health.run, "lag": lag, **outside.guarding.loops()} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }
 

@@ -42,13 +42,16 @@ from broker.domain.facts import (
 )
 from broker.ops.attempt_metrics import AttemptMetrics
 from broker.ops.call_metrics import CallMetrics
+from broker.ops.census_metrics import CensusMetrics
 from broker.ops.escrow_metrics import EscrowMetrics
 from broker.ops.files_metrics import FilesMetrics
 from broker.ops.fleet_metrics import FleetMetrics
 from broker.ops.health import HealthSnapshot
-from broker.ops.instruments import Instruments
+from broker.ops.instruments import LAG_SECONDS, Instruments
 from broker.ops.serving_metrics import ServingMetrics
 from broker.ops.trouble_metrics import TroubleMetrics
+from broker.store.census import Census
+from broker.store.pool import Pool
 
 
 class Metrics:
@@ -70,6 +73,12 @@ class Metrics:
         self._draining = make.gauge("draining", "Whether this replica is on its way out")
         self._up = make.gauge(
             "dependency_up", "Whether a check of this replica is good", labels=("dependency",)
+        )
+        self._census = CensusMetrics(make)
+        self._lag = make.histogram(
+            "event_loop_lag_seconds",
+            "How late timers came, asked twice a second",
+            bounds=LAG_SECONDS,
         )
         make.says("build", "Which broker this is", version=__version__)
         _describe_process(self.registry)
@@ -127,6 +136,32 @@ class Metrics:
             "escrows_held",
             "Escrows that this replica has read, and that are neither stored nor stale",
             now=lambda: len(escrows),
+        )
+
+    def census_taken(self, census: Census | None) -> None:
+        """Shows how many grants there are; None: another replica does."""
+        self._census.show(census)
+
+    def lagged(self, seconds: float) -> None:
+        """Counts how late a timer came."""
+        self._lag.observe(seconds)
+
+    def watch_pool(self, pool: Pool) -> None:
+        """Shows how many connections callers' work has. Once for each instance."""
+        self._make.read(
+            "database_connections_used", "Connections lent right now", now=lambda: pool.used
+        )
+        self._make.read(
+            "database_connections_open", "Connections to PostgreSQL", now=lambda: pool.opened
+        )
+        self._make.read("database_connections_limit", "Connections at most", now=lambda: pool.most)
+
+    def watch_keyset(self, modified_at: Callable[[], float]) -> None:
+        """Shows when the keyset's file was last written. Once for each instance."""
+        self._make.read(
+            "keyset_modified_timestamp_seconds",
+            "When the keyset in force was written, as its file says",
+            now=modified_at,
         )
 
 
