@@ -34,10 +34,11 @@ from broker.ops.lag import watch_lag
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
 from broker.ops.server import ops_server
+from broker.ops.spans import Spans
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
 from broker.rpc.admin import admin_edge, admin_socket
-from broker.rpc.edge import Edge
+from broker.rpc.edge import CallObserver, Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
 from broker.rpc.operations_service import OperationsService
@@ -84,6 +85,9 @@ class Telling:
 
     log: Observer
     metrics: Metrics
+    calls: CallObserver
+    spans: Spans | None = None
+    """None: nothing is traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +165,9 @@ def _watch(metrics: Metrics, outside: _Outside, service: Service) -> None:
 
 async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStack) -> _Outside:
     pleo = PleoWatch()
-    observer = Observers((telling.log, telling.metrics, pleo))
+    # Spans first: the log's line of a flight's start names the trace.
+    traced = () if telling.spans is None else (telling.spans,)
+    observer = Observers((*traced, telling.log, telling.metrics, pleo))
     keyring = Keyring.from_file(settings.keyset_file)
     address = pool_settings(settings)
     checking = replace(address, size=_CHECK_CONNECTIONS)
@@ -326,8 +332,9 @@ async def _listening(
         max_connection_age=settings.max_connection_age,
         credentials=outside.guarding.credentials,
     )
-    edge = Edge(observer=outside.observer, calls=telling.metrics, gate=outside.guarding.gate)
-    by_admins = admin_edge(observer=outside.observer, calls=telling.metrics)
+    observer, calls, tracer = outside.observer, telling.calls, telling.spans
+    edge = Edge(observer=observer, calls=calls, gate=outside.guarding.gate, tracer=tracer)
+    by_admins = admin_edge(observer=observer, calls=calls, tracer=tracer)
     async with (
         admin_socket(settings.admin_socket, servicers, edge=by_admins),
         grpc_server(server_settings, servicers, edge=edge) as port,

@@ -31,6 +31,7 @@ from broker.domain.facts import (
     FilesLoaded,
     FilesRefused,
     FlightEnded,
+    FlightJoined,
     FlightStarted,
     GuardMoved,
     HistoryLost,
@@ -42,6 +43,7 @@ from broker.domain.facts import (
     RejectionReported,
     SettlementDelayed,
     TokenServed,
+    WaitedForReplica,
     WrittenBack,
 )
 from broker.domain.guard import GuardState
@@ -103,11 +105,17 @@ def _defect(fact: DefectMet) -> dict[str, object]:
 def level_of(fact: Fact) -> LogLevel:
     """Returns how loudly a fact is told."""
     match fact:
-        case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered():
+        case TokenServed() | FlightStarted() | FlightJoined() | FlightEnded() | LeaseAnswered():
             return LogLevel.DEBUG
         case MemoryDropped():
             return LogLevel.INFO if fact.tenant is None else LogLevel.DEBUG
-        case AttemptClaimed() | AttemptSending() | AttemptSettled() | FilesLoaded():
+        case (
+            AttemptClaimed()
+            | AttemptSending()
+            | AttemptSettled()
+            | WaitedForReplica()
+            | FilesLoaded()
+        ):
             return LogLevel.INFO
         case AttemptAnswered() | RejectionReported():
             return LogLevel.WARNING if _is_about_the_fleet(fact) else LogLevel.INFO
@@ -171,6 +179,9 @@ def recurring_kind_of(fact: Fact) -> Hashable | None:
             return SettlementDelayed, fact.tenant, fact.number
         case EscrowWritten():
             return EscrowWritten, fact.tenant, fact.number
+        # One poll after another, while another replica is at it.
+        case WaitedForReplica():
+            return WaitedForReplica, fact.tenant
         # A caller with a broken client reports at every call.
         case RejectionReported():
             return RejectionReported, fact.tenant, fact.verdict

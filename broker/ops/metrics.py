@@ -27,6 +27,7 @@ from broker.domain.facts import (
     FilesLoaded,
     FilesRefused,
     FlightEnded,
+    FlightJoined,
     FlightStarted,
     GuardMoved,
     HistoryLost,
@@ -38,6 +39,7 @@ from broker.domain.facts import (
     RejectionReported,
     SettlementDelayed,
     TokenServed,
+    WaitedForReplica,
     WrittenBack,
 )
 from broker.ops.attempt_metrics import AttemptMetrics
@@ -86,9 +88,9 @@ class Metrics:
     def observe(self, fact: Fact) -> None:
         """Counts a fact."""
         match fact:
-            case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered():
+            case TokenServed() | FlightStarted() | FlightJoined() | FlightEnded():
                 self._serving.observe(fact)
-            case MemoryDropped():
+            case LeaseAnswered() | WaitedForReplica() | MemoryDropped():
                 self._serving.observe(fact)
             case AttemptClaimed() | AttemptSending() | AttemptAnswered() | AttemptSettled():
                 self._attempts.observe(fact)
@@ -105,8 +107,16 @@ class Metrics:
             case HistoryLost() | LoopFailed() | DefectMet():
                 self._trouble.observe(fact)
 
-    def call_ended(self, *, method: str, code: str, reason: str, duration: timedelta) -> None:
-        """Counts a call."""
+    def call_ended(
+        self,
+        *,
+        method: str,
+        code: str,
+        reason: str,
+        duration: timedelta,
+        tenant: str | None,  # noqa: ARG002 - no series for each customer
+    ) -> None:
+        """Counts a call, whoever it was about."""
         self._calls.call_ended(method=method, code=code, reason=reason, duration=duration)
 
     def health_changed(self, snapshot: HealthSnapshot) -> None:

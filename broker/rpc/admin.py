@@ -21,7 +21,7 @@ import grpc.aio
 from broker.domain.policy import EVERYBODY, Policy, Rule
 from broker.ports import Observer
 from broker.rpc.caller import Context
-from broker.rpc.edge import CallObserver, Edge
+from broker.rpc.edge import CallObserver, CallTracer, Edge
 from broker.rpc.gate import PolicyGate
 from broker.rpc.methods import of_service
 from broker.rpc.server import AddressUnavailableError, Servicers, add_servicers
@@ -36,7 +36,9 @@ _KNOCK_SECONDS: Final = 1.0
 """Within one machine a connection is there at once; only a queue that is full makes it wait."""
 
 
-def admin_edge(*, observer: Observer, calls: CallObserver) -> Edge:
+def admin_edge(
+    *, observer: Observer, calls: CallObserver, tracer: CallTracer | None = None
+) -> Edge:
     """Returns an edge that lets in whoever could open the socket, for what is meant for it."""
     identity = f"admin:{os.getuid()}"
     looking = frozenset({"GrantService/GetGrant", "GrantService/ListGrants"})
@@ -49,7 +51,7 @@ def admin_edge(*, observer: Observer, calls: CallObserver) -> Edge:
         return identity
 
     gate = PolicyGate(identify=identify, policy=lambda: policy)
-    return Edge(observer=observer, calls=calls, gate=gate)
+    return Edge(observer=observer, calls=calls, gate=gate, tracer=tracer)
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ def an_answer(error: str = "", **changes: object) -> AttemptAnswered:
 
 
 def call(calls: CallObserver, *, code: str = "OK", reason: str = "") -> None:
-    calls.call_ended(method=METHOD, code=code, reason=reason, duration=A_MOMENT)
+    calls.call_ended(method=METHOD, code=code, reason=reason, duration=A_MOMENT, tenant=None)
 
 
 def observe_all(observer: Observer, *, tenant: str) -> None:
@@ -140,9 +140,15 @@ async def test_each_caller_that_shares_a_flight_counts_as_a_token_served() -> No
 def test_a_flight_is_in_flight_until_it_has_ended() -> None:
     metrics = Metrics()
     under_way = []
-    ending = FlightEnded(tenant="acme", waiters=30, duration=A_MOMENT, reason="GRANT_HELD")
+    ending = FlightEnded(
+        tenant="acme", flight=1, waiters=30, duration=A_MOMENT, reason="GRANT_HELD"
+    )
 
-    for fact in (FlightStarted(tenant="acme"), FlightStarted(tenant="bjerg"), ending):
+    for fact in (
+        FlightStarted(tenant="acme", flight=1),
+        FlightStarted(tenant="bjerg", flight=2),
+        ending,
+    ):
         metrics.observe(fact)
         under_way.append(value(metrics, "flights_in_flight"))
 
