@@ -27,13 +27,13 @@ class CensusMetrics:
         self._show(
             make,
             "renewals_overdue",
-            "Grants in use whose renewal time has passed",
+            "Grants given out long after their renewal time, and not rotated since",
             of=lambda census: census.overdue,
         )
         self._show(
             make,
             "renewal_lag_seconds",
-            "How long the longest overdue of the grants in use has been so",
+            "How long ago the renewal time of the longest overdue was",
             of=lambda census: census.lag.total_seconds(),
         )
 

@@ -28,8 +28,7 @@ _COUNT: Final = """
     overdue.number, statement_timestamp() - overdue.since AS lag
     FROM (
         SELECT count(*) AS number, min(renew_at) AS since FROM grants
-        WHERE state = 'ACTIVE' AND last_used_at >= coalesce(refreshed_at, created_at)
-        AND renew_at < statement_timestamp()
+        WHERE state = 'ACTIVE' AND last_used_at - renew_at > interval '1 minute'
     ) AS overdue
     WHERE (SELECT min(name) FROM replicas WHERE seen_at > statement_timestamp() - $2::interval) = $1
 """
@@ -44,7 +43,8 @@ class Census:
     """Grants with an attempt whose deadline has passed and whose outcome nobody knows."""
 
     overdue: int
-    """Grants in use (asked for since their last rotation) whose renewal time has passed."""
+    """Grants given out more than a minute after their renewal time, and not rotated since. Last use
+    is written in batches, some seconds late; an unused grant may be as old as it likes."""
 
     lag: timedelta
     """For how long the longest overdue of them has been so."""
