@@ -109,7 +109,7 @@ class Spans:
             case FlightEnded():
                 self._end(fact)
             case TokenServed():
-                _describe(_call.get(), fact)
+                _serve(fact)
             case (
                 LeaseAnswered()
                 | WaitedForReplica()
@@ -165,11 +165,12 @@ class TracedCall:
 
     def end(self, *, code: str, reason: str, tenant: str | None) -> None:
         """Ends the call's span."""
-        self._span.set_attribute("rpc.response.status_code", code)
+        told = {"rpc.response.status_code": code}
         if tenant is not None:
-            self._span.set_attribute("broker.tenant", tenant)
+            told["broker.tenant"] = tenant
         if reason:
-            self._span.set_attribute("error.type", reason)
+            told["error.type"] = reason
+        self._span.set_attributes(told)
         if code in _FAILED:
             self._span.set_status(StatusCode.ERROR, reason)
         self._span.end()
@@ -191,6 +192,13 @@ def _sent(metadata: Metadata) -> Context:
 
 def _below(span: Span | None) -> Context:
     return _NOBODYS if span is None else trace.set_span_in_context(span, _NOBODYS)
+
+
+def _serve(fact: TokenServed) -> None:
+    """As `_describe`, by hand: it stands on the way to every token."""
+    span = _call.get()
+    if span is not None:
+        span.set_attributes({"broker.source": fact.source.value, "broker.degraded": fact.degraded})
 
 
 def _note(fact: Fact) -> None:
