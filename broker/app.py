@@ -30,7 +30,6 @@ from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
 from broker.ops.checks import PleoWatch, Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
-from broker.ops.lag import watch_lag
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
 from broker.ops.server import ops_server
@@ -38,16 +37,16 @@ from broker.ops.spans import Spans
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
 from broker.rpc.admin import admin_edge, admin_socket
-from broker.rpc.edge import CallObserver, Edge
+from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
+from broker.rpc.observing import CallObserver
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
 from broker.service.build import Options, Ports, Service, build_service
 from broker.service.loops import repeat
 from broker.service.starting import Registration
-from broker.store.census import take_census
 from broker.store.consents import PostgresConsents
 from broker.store.escrow_sealing import EscrowSealer
 from broker.store.fleet import PostgresFleet
@@ -56,6 +55,7 @@ from broker.store.home import HomeDiffersError, admission
 from broker.store.pool import Pool, open_pool
 from broker.store.sealing import Keyring
 from broker.store.upkeep import maintain
+from broker.watching import Watching
 from broker.wiring import home, pool_settings, provider_settings, redis_client
 
 _SETTLING_PATIENCE: Final = 10.0
@@ -67,10 +67,6 @@ _CHECK_CONNECTIONS: Final = 2
 
 _HOUR: Final = 3600.0
 """Seconds between turns of the upkeep: partitions are made a week ahead."""
-
-
-_CENSUS_SECONDS: Final = 60.0
-"""Between counts of all grants: as often as most look at a graph, and of no weight at a million."""
 
 
 Loop: TypeAlias = Callable[[], Coroutine[None, None, None]]
@@ -106,8 +102,7 @@ class Running:
 class _Outside:
     """What was opened: where grants are, who refreshes them, and who is told."""
 
-    replica: str
-    telling: Telling
+    watching: Watching
     keyring: Keyring
     pool: Pool
     checking: Pool
@@ -133,9 +128,9 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
         outside = await _open(settings, telling, opened)
         # Two groups: a loop that fails ends the broker in order, and cancels no flight (law 3).
         async with asyncio.TaskGroup() as flight_group, asyncio.TaskGroup() as loop_group:
-            options = _options(settings, replica=outside.replica)
+            options = _options(settings, replica=outside.watching.replica)
             service = build_service(_ports(settings, outside), options, flight_group)
-            _watch(telling.metrics, outside, service)
+            outside.watching.show(service)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
             health = _health(settings, outside, telling, refused)
             loops = _loops(settings, outside, service, health)
@@ -155,14 +150,6 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
                 )
 
 
-def _watch(metrics: Metrics, outside: _Outside, service: Service) -> None:
-    """Shows what is read when somebody looks."""
-    metrics.watch_holdings(service.holdings)
-    metrics.watch_escrows(service.adoption)
-    metrics.watch_pool(outside.pool)
-    metrics.watch_keyset(lambda: outside.keyring.modified_at)
-
-
 async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStack) -> _Outside:
     pleo = PleoWatch()
     # Spans first: the log's line of a flight's start names the trace.
@@ -173,12 +160,19 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
     checking = replace(address, size=_CHECK_CONNECTIONS)
     serving = replace(address, admit=admission(home(settings), keyring))
     provider = PleoProvider(provider_settings(settings))
-    return _Outside(
+    pool = await opened.enter_async_context(open_pool(serving))
+    watching = Watching(
+        metrics=telling.metrics,
+        pool=pool,
+        keyring=keyring,
+        observer=observer,
         # A host may run several, and one that was restarted is another one.
         replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
-        telling=telling,
+    )
+    return _Outside(
+        watching=watching,
         keyring=keyring,
-        pool=await opened.enter_async_context(open_pool(serving)),
+        pool=pool,
         checking=await opened.enter_async_context(open_pool(checking)),
         redis=await opened.enter_async_context(redis_client(settings, observer=observer)),
         provider=await opened.enter_async_context(provider),
@@ -261,19 +255,9 @@ def _loops(settings: ServeSettings, outside: _Outside, service: Service, health:
     async def upkeep() -> None:
         await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
-    async def count() -> None:
-        census = await take_census(outside.pool, replica=outside.replica)
-        outside.telling.metrics.census_taken(census)
-
-    async def census() -> None:
-        await repeat("census", count, pause=_CENSUS_SECONDS, observer=outside.observer)
-
-    async def lag() -> None:
-        await watch_lag(outside.telling.metrics.lagged)
-
     # Until the database has been seen to be ours, asking it would only fill the log.
-    later = {**service.loops(), "upkeep": upkeep, "census": census}
-    return {"health": health.run, "lag": lag, **outside.guarding.loops()} | {
+    later = {**service.loops(), "upkeep": upkeep, "census": outside.watching.census}
+    return {"health": health.run, "lag": outside.watching.lag, **outside.guarding.loops()} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }
 

@@ -19,7 +19,7 @@ _OURS: Final = frozenset({"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNKNOWN"})
 
 
 class CallLog:
-    """Upholds `broker.rpc.edge.CallObserver`."""
+    """Upholds `broker.rpc.observing.CallObserver`."""
 
     def __init__(self, log: Log, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock`: seconds that never go back, for the sampling."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from broker.rpc.caller import current_caller
-from broker.rpc.edge import CallObserver
+from broker.rpc.observing import CallObserver
 from broker.rpc.request_id import current_request_id
 
 TraceId: TypeAlias = Callable[[], str | None]
@@ -15,7 +15,7 @@ TraceId: TypeAlias = Callable[[], str | None]
 
 
 class CallObservers:
-    """Upholds `broker.rpc.edge.CallObserver`."""
+    """Upholds `broker.rpc.observing.CallObserver`."""
 
     def __init__(self, observers: Sequence[CallObserver]) -> None:
         """`observers` are told in this order."""

@@ -62,16 +62,15 @@ class _IntoLog(logging.Handler):
         if not is_error and record.name.partition(".")[0] in _ONLY_ERRORS:
             return
         error = record.exc_info[1] if record.exc_info else None
-        message = constant_part(record.msg, record.args)
-        # An exporter of traces whose collector is away says so again and again.
-        held_back = self._sampler.admit((record.name, message))
+        # An exporter of traces whose collector is away says so again and again; with other numbers.
+        held_back = self._sampler.admit((record.name, constant_part(record.msg, ())))
         if held_back is None:
             return
         self._log.event(
             "library_message",
             level=LogLevel.ERROR if is_error else LogLevel.WARNING,
             logger=record.name,
-            message=message,
+            message=constant_part(record.msg, record.args),
             held_back=held_back or None,
             error=None if error is None else kind_of(error),
             trace=None if error is None else trace_of(error),

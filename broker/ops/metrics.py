@@ -57,7 +57,7 @@ from broker.store.pool import Pool
 
 
 class Metrics:
-    """Upholds `broker.ports.Observer` and `broker.rpc.edge.CallObserver`."""
+    """Upholds `broker.ports.Observer` and `broker.rpc.observing.CallObserver`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -81,7 +81,7 @@ _flight: Final[ContextVar[Span | None]] = ContextVar("traced_flight", default=No
 
 
 class Spans:
-    """Upholds `broker.ports.Observer` and `broker.rpc.edge.CallTracer`."""
+    """Upholds `broker.ports.Observer` and `broker.rpc.observing.CallTracer`."""
 
     def __init__(self, tracer: Tracer) -> None:
         """`tracer`: where spans are made."""
@@ -156,7 +156,7 @@ class Spans:
 
 
 class TracedCall:
-    """Upholds `broker.rpc.edge.OpenCall`."""
+    """Upholds `broker.rpc.observing.OpenCall`."""
 
     __slots__ = ("_span",)
 

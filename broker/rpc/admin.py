@@ -21,9 +21,10 @@ import grpc.aio
 from broker.domain.policy import EVERYBODY, Policy, Rule
 from broker.ports import Observer
 from broker.rpc.caller import Context
-from broker.rpc.edge import CallObserver, CallTracer, Edge
+from broker.rpc.edge import Edge
 from broker.rpc.gate import PolicyGate
 from broker.rpc.methods import of_service
+from broker.rpc.observing import CallObserver, CallTracer
 from broker.rpc.server import AddressUnavailableError, Servicers, add_servicers
 
 _ONLY_OURS: Final = stat.S_IRUSR | stat.S_IWUSR

@@ -23,7 +23,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Protocol, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -36,7 +36,8 @@ from broker.domain.fields import check_tenant
 from broker.ports import Observer
 from broker.rpc.caller import Context, set_current_caller
 from broker.rpc.gate import Gate, OpenGate
-from broker.rpc.request_id import Metadata, set_current_request
+from broker.rpc.observing import CallObserver, CallTracer
+from broker.rpc.request_id import set_current_request
 from broker.rpc.status import CODES, abort
 
 _PACKAGE: Final = "/broker.v1."
@@ -60,36 +61,6 @@ _Streaming: TypeAlias = Callable[[object, Context], AsyncGenerator[Message, None
 
 class UnimplementedError(Exception):
     """The API has this call and this version does not answer it: a plain UNIMPLEMENTED."""
-
-
-class CallObserver(Protocol):
-    """Who is told how calls ended."""
-
-    def call_ended(
-        self, *, method: str, code: str, reason: str, duration: timedelta, tenant: str | None
-    ) -> None:
-        """Takes note: `method` as `TokenService/GetAccessToken`, `code` as `UNAVAILABLE`.
-
-        `reason` is an ErrorReason; empty where all went well or gRPC made the status. `tenant`: of
-        calls that failed by our word, where it is about one. Never raises, never blocks.
-        """
-        ...
-
-
-class OpenCall(Protocol):
-    """A call that is being traced."""
-
-    def end(self, *, code: str, reason: str, tenant: str | None) -> None:
-        """Takes note of its end. Never raises, never blocks."""
-        ...
-
-
-class CallTracer(Protocol):
-    """Who follows calls from the caller's own trace on."""
-
-    def begin(self, method: str, metadata: Metadata) -> OpenCall:
-        """Begins to follow a call, in the task that answers it. Never raises, never blocks."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

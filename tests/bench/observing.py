@@ -36,9 +36,10 @@ from broker.ops.observers import Observers
 from broker.ops.spans import Spans, current_trace_id
 from broker.ops.tracing import spans_to
 from broker.ports import Observer
-from broker.rpc.edge import CallObserver, Edge
+from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import HealthService
+from broker.rpc.observing import CallObserver
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService

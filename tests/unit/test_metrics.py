@@ -33,7 +33,7 @@ from broker.ops.health import CheckState, HealthSnapshot, Need
 from broker.ops.lag import watch_lag
 from broker.ops.metrics import Metrics
 from broker.ports import Observer
-from broker.rpc.edge import CallObserver
+from broker.rpc.observing import CallObserver
 from broker.store.census import Census
 from support.facts import KINDS, THE_TENANT, example_of
 from support.service import fleet
