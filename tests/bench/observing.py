@@ -108,7 +108,7 @@ def _service(ours: Fleet, observer: Observer) -> Service:
 async def _serving(ours: Fleet, watchers: _Watchers) -> AsyncIterator[_Stub]:
     broker = _service(ours, watchers.observer).broker
     servicers = Servicers(
-        tokens=TokenService(broker),
+        tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
         operations=OperationsService(broker),
         health=HealthService(),
