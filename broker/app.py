@@ -33,12 +33,14 @@ from broker.ops.health import Health, HealthSnapshot
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
 from broker.ops.server import ops_server
+from broker.ops.spans import Spans
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
 from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
+from broker.rpc.observing import CallObserver
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
@@ -56,6 +58,7 @@ from broker.store.rewrapping import PostgresKeys
 from broker.store.sealing import Keyring
 from broker.store.unreadable import UnreadableRecords
 from broker.store.upkeep import maintain
+from broker.watching import Watching
 from broker.wiring import home, pool_settings, provider_settings, redis_client
 
 _SETTLING_PATIENCE: Final = 10.0
@@ -81,6 +84,9 @@ class Telling:
 
     log: Observer
     metrics: Metrics
+    calls: CallObserver
+    spans: Spans | None = None
+    """None: nothing is traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,7 @@ class Running:
 class _Outside:
     """What was opened: where grants are, who refreshes them, and who is told."""
 
+    watching: Watching
     keyring: Keyring
     pool: Pool
     checking: Pool
@@ -124,9 +131,9 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
         outside = await _open(settings, telling, opened)
         # Two groups: a loop that fails ends the broker in order, and cancels no flight (law 3).
         async with asyncio.TaskGroup() as flight_group, asyncio.TaskGroup() as loop_group:
-            service = build_service(_ports(settings, outside), _options(settings), flight_group)
-            telling.metrics.watch_holdings(service.holdings)
-            telling.metrics.watch_escrows(service.adoption)
+            options = _options(settings, replica=outside.watching.replica)
+            service = build_service(_ports(settings, outside), options, flight_group)
+            outside.watching.show(service)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
             health = _health(settings, outside, telling, refused)
             loops = _loops(settings, outside, service, health)
@@ -148,7 +155,9 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
 
 async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStack) -> _Outside:
     pleo = PleoWatch()
-    observer = Observers((telling.log, telling.metrics, pleo))
+    # Spans first: the log's line of a flight's start names the trace.
+    traced = () if telling.spans is None else (telling.spans,)
+    observer = Observers((*traced, telling.log, telling.metrics, pleo))
     unreadable = UnreadableRecords(observer.observe)
     telling.metrics.watch_unreadable(unreadable)
     keyring = Keyring.from_file(settings.keyset_file, unreadable=unreadable)
@@ -156,9 +165,19 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
     checking = replace(address, size=_CHECK_CONNECTIONS)
     serving = replace(address, admit=admission(home(settings), keyring))
     provider = PleoProvider(provider_settings(settings))
-    return _Outside(
+    pool = await opened.enter_async_context(open_pool(serving))
+    watching = Watching(
+        metrics=telling.metrics,
+        pool=pool,
         keyring=keyring,
-        pool=await opened.enter_async_context(open_pool(serving)),
+        observer=observer,
+        # A host may run several, and one that was restarted is another one.
+        replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+    )
+    return _Outside(
+        watching=watching,
+        keyring=keyring,
+        pool=pool,
         checking=await opened.enter_async_context(open_pool(checking)),
         redis=await opened.enter_async_context(redis_client(settings, observer=observer)),
         provider=await opened.enter_async_context(provider),
@@ -205,10 +224,9 @@ def _prefix(settings: ServeSettings) -> str:
     return f"token-broker:{settings.home}:"
 
 
-def _options(settings: ServeSettings) -> Options:
+def _options(settings: ServeSettings, *, replica: str) -> Options:
     return Options(
-        # A host may run several, and one that was restarted is another one.
-        replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+        replica=replica,
         registration=Registration(
             redirect_uris=settings.pleo_redirect_uris,
             scopes=settings.pleo_scopes,
@@ -257,8 +275,8 @@ def _loops(settings: ServeSettings, outside: _Outside, service: Service, health:
         await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
     # Until the database has been seen to be ours, asking it would only fill the log.
-    later = {**service.loops(), "upkeep": upkeep}
-    return {"health": health.run, **outside.guarding.loops()} | {
+    later = {**service.loops(), "upkeep": upkeep, "census": outside.watching.census}
+    return {"health": health.run, "lag": outside.watching.lag, **outside.guarding.loops()} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }
 
@@ -317,8 +335,9 @@ async def _listening(
         max_connection_age=settings.max_connection_age,
         credentials=outside.guarding.credentials,
     )
-    edge = Edge(observer=outside.observer, calls=telling.metrics, gate=outside.guarding.gate)
-    by_admins = admin_edge(observer=outside.observer, calls=telling.metrics)
+    observer, calls, tracer = outside.observer, telling.calls, telling.spans
+    edge = Edge(observer=observer, calls=calls, gate=outside.guarding.gate, tracer=tracer)
+    by_admins = admin_edge(observer=observer, calls=calls, tracer=tracer)
     async with (
         admin_socket(settings.admin_socket, servicers, edge=by_admins),
         grpc_server(server_settings, servicers, edge=edge) as port,

@@ -11,11 +11,15 @@ from typing import Final
 from broker import __version__
 from broker.app import Running, Telling, running
 from broker.config import LogLevel, ServeSettings
+from broker.ops.call_log import CallLog
+from broker.ops.calls import CallObservers, about_call
 from broker.ops.fact_log import FactLog
 from broker.ops.health import HealthSnapshot
 from broker.ops.library_log import library_log
 from broker.ops.logs import Log
 from broker.ops.metrics import Metrics
+from broker.ops.spans import Spans, current_trace_id
+from broker.ops.tracing import tracing
 from broker.store.home import HomeDiffersError
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -79,7 +83,10 @@ async def broker(settings: ServeSettings, log: Log) -> AsyncIterator[Running]:
     metrics = Metrics()
     metrics.watch_log(lambda: log.lost)
     with library_log(log), _telling_of_the_end(log):
-        async with running(settings, Telling(log=FactLog(log), metrics=metrics)) as started:
+        async with (
+            tracing(settings.otlp_endpoint, home=settings.home) as spans,
+            running(settings, _telling(log, metrics, spans)) as started,
+        ):
             grpc_address = f"{settings.grpc_address.host}:{started.grpc_port}"
             log.event("broker_started", version=__version__, grpc=grpc_address, ops=started.ops_url)
             started.health.on_change(_HealthLog(log).changed)
@@ -87,6 +94,12 @@ async def broker(settings: ServeSettings, log: Log) -> AsyncIterator[Running]:
                 yield started
             finally:
                 log.event("broker_draining", held=len(started.service.holdings))
+
+
+def _telling(log: Log, metrics: Metrics, spans: Spans | None) -> Telling:
+    log.tell_about(lambda: about_call(current_trace_id))
+    calls = CallObservers((metrics, CallLog(log)))
+    return Telling(log=FactLog(log), metrics=metrics, calls=calls, spans=spans)
 
 
 @contextmanager

@@ -261,7 +261,12 @@ class Fields(Frozen):
     log_level: Annotated[LogLevel, readers.one_of(LogLevel)] = setting(
         "BROKER_LOG_LEVEL", "`debug`, `info`, `warning` or `error`", LogLevel.INFO
     )
-    otlp_endpoint: OptionalUrl = setting("BROKER_OTLP_ENDPOINT", "traces", None, without="off")
+    otlp_endpoint: OptionalUrl = setting(
+        "BROKER_OTLP_ENDPOINT",
+        "traces, over OTLP/HTTP: the collector's address, as `https://collector:4318`",
+        None,
+        without="off",
+    )
 
     # How the command line finds a running broker.
     address: RequiredText = setting(

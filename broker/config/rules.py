@@ -130,9 +130,6 @@ RULES: Final[tuple[Rule, ...]] = (
 
 def only_what_is_supported(settings: Fields) -> Iterator[Problem]:
     """What this release reads and does not do is refused: nothing pretends."""
-    for name, field in type(settings).model_fields.items():
-        if field.alias in _NOT_YET and getattr(settings, name) is not None:
-            yield Problem(variable=field.alias, expected=_UNSET)
     if settings.redis_url is not None:
         scheme = settings.redis_url.read().reveal().partition("://")[0]
         if scheme.startswith(("redis+sentinel", "redis+cluster")):
@@ -141,11 +138,6 @@ def only_what_is_supported(settings: Fields) -> Iterator[Problem]:
                 expected="redis://, rediss:// or unix://: this release does not support"
                 " Sentinel and Cluster yet",
             )
-
-
-_UNSET: Final = "to be unset: this release does not support it yet"
-
-_NOT_YET: Final = frozenset({"BROKER_OTLP_ENDPOINT"})
 
 
 def _needed(variable: str, because: str) -> Problem:

@@ -45,9 +45,22 @@ class TokenServed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlightStarted:
-    """The first caller of a tenant in this process starts a flight."""
+    """The first caller of a tenant in this process starts a flight.
+
+    Told in the context that the flight's task will run in, and in no caller's.
+    """
 
     tenant: str
+    flight: int
+    """Its number in this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightJoined:
+    """One more caller waits for a flight that another started; told in the caller's context."""
+
+    tenant: str
+    flight: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +68,7 @@ class FlightEnded:
     """A flight has its answer, or its error."""
 
     tenant: str
+    flight: int
     waiters: int
     duration: timedelta
     reason: str
@@ -67,6 +81,15 @@ class LeaseAnswered:
 
     tenant: str
     outcome: LeaseOutcome
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitedForReplica:
+    """A flight waited for another replica, which holds the lease or an attempt of the grant."""
+
+    tenant: str
+    duration: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +101,8 @@ class AttemptClaimed:
     number: int
     base_generation: int
     doubt: Doubt
+    duration: timedelta
+    """What the claim took, with the reading that it may need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +135,9 @@ class AttemptSettled:
     number: int
     outcome: AttemptOutcome
     generation: int
+    duration: timedelta
+    """From the answer until it was committed, however often that was tried."""
+
     not_allowed: Why | None = None
 
 
@@ -291,8 +319,10 @@ class DefectMet:
 Fact: TypeAlias = (
     TokenServed
     | FlightStarted
+    | FlightJoined
     | FlightEnded
     | LeaseAnswered
+    | WaitedForReplica
     | AttemptClaimed
     | AttemptSending
     | AttemptAnswered

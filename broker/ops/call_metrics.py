@@ -39,7 +39,7 @@ class CallMetrics:
         self._known: dict[tuple[str, str, str], _Ended] = {}
 
     def call_ended(self, *, method: str, code: str, reason: str, duration: timedelta) -> None:
-        """Counts. As `broker.rpc.edge.CallObserver`."""
+        """Counts. As `broker.rpc.observing.CallObserver`."""
         ended = self._known.get((method, code, reason))
         if ended is None:
             ended = self._learn(method, code, reason=reason)

@@ -31,6 +31,7 @@ from broker.domain.facts import (
     FilesLoaded,
     FilesRefused,
     FlightEnded,
+    FlightJoined,
     FlightStarted,
     GuardMoved,
     HistoryLost,
@@ -44,6 +45,7 @@ from broker.domain.facts import (
     SealedValueUnreadable,
     SettlementDelayed,
     TokenServed,
+    WaitedForReplica,
     WrittenBack,
 )
 from broker.domain.guard import GuardState
@@ -105,12 +107,17 @@ def _defect(fact: DefectMet) -> dict[str, object]:
 def level_of(fact: Fact) -> LogLevel:
     """Returns how loudly a fact is told."""
     match fact:
-        case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered():
+        case TokenServed() | FlightStarted() | FlightJoined() | FlightEnded() | LeaseAnswered():
             return LogLevel.DEBUG
         case MemoryDropped():
             return LogLevel.INFO if fact.tenant is None else LogLevel.DEBUG
         case (
-            AttemptClaimed() | AttemptSending() | AttemptSettled() | FilesLoaded() | KeysRewrapped()
+            AttemptClaimed()
+            | AttemptSending()
+            | AttemptSettled()
+            | WaitedForReplica()
+            | FilesLoaded()
+            | KeysRewrapped()
         ):
             return LogLevel.INFO
         case AttemptAnswered() | RejectionReported():
@@ -172,13 +179,14 @@ def recurring_kind_of(fact: Fact) -> Hashable | None:
     match fact:
         case LoopFailed():
             return LoopFailed, fact.loop, fact.error
-        case SettlementDelayed():
-            return SettlementDelayed, fact.tenant, fact.number
-        case EscrowWritten():
-            return EscrowWritten, fact.tenant, fact.number
+        case SettlementDelayed() | EscrowWritten():
+            return type(fact), fact.tenant, fact.number
         # Each is told when it is met, and met again after an hour.
         case SealedValueUnreadable():
             return SealedValueUnreadable, fact.tenant, fact.table, fact.field
+        # One poll after another, while another replica is at it.
+        case WaitedForReplica():
+            return WaitedForReplica, fact.tenant
         # A caller with a broken client reports at every call.
         case RejectionReported():
             return RejectionReported, fact.tenant, fact.verdict

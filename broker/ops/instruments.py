@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 _PREFIX: Final = "token_broker"
@@ -28,6 +28,9 @@ REFRESH_SECONDS: Final = (
 """From an answer on the same machine to the deadline of an attempt: 30 s with the default timeout
 of Pleo, 80 s with the longest. 2 s is the patience of callers who hold a living token, 10 s that
 with a whole token request."""
+
+LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""From a loop that has nothing to do to one whose replica fails its liveness probe."""
 
 CALLERS: Final = (1, 2, 5, 10, 25, 100, 1000)
 """From a caller alone to the herd that the broker is built for."""
@@ -55,6 +58,10 @@ class Instruments:
         """Makes a counter of what somebody else counts; `now` must not raise."""
         self.registry.register(_ReadTotal(f"{_PREFIX}_{name}", tells, now))
 
+    def read_if_known(self, name: str, tells: str, *, now: Callable[[], float | None]) -> None:
+        """Makes a gauge that shows nothing while `now` returns None; `now` must not raise."""
+        self.registry.register(_ReadIfKnown(f"{_PREFIX}_{name}", tells, now))
+
     def histogram(
         self, name: str, tells: str, *, bounds: tuple[float, ...], labels: tuple[str, ...] = ()
     ) -> Histogram:
@@ -76,6 +83,20 @@ class _ReadTotal(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily(self.name, self.tells, value=self.now())
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadIfKnown(Collector):
+    name: str
+    tells: str
+    now: Callable[[], float | None]
+
+    def collect(self) -> Iterator[Metric]:
+        known = self.now()
+        family = GaugeMetricFamily(self.name, self.tells)
+        if known is not None:
+            family.add_metric((), known)
+        yield family
 
 
 def from_zero(counter: Counter, members: type[Enum]) -> Counter:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 from broker.config import LogLevel
 from broker.ops.failures import kind_of, trace_of
 from broker.ops.logs import Log
+from broker.ops.sampling import Sampler
 
 # What they warn of, the broker meets itself, as an exception.
 _ONLY_ERRORS: Final = frozenset({"httpx", "httpcore"})
@@ -52,6 +54,7 @@ class _IntoLog(logging.Handler):
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._sampler = Sampler(time.monotonic)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line. The log never raises, and nothing of a record is formatted as it asks."""
@@ -59,11 +62,16 @@ class _IntoLog(logging.Handler):
         if not is_error and record.name.partition(".")[0] in _ONLY_ERRORS:
             return
         error = record.exc_info[1] if record.exc_info else None
+        # An exporter of traces whose collector is away says so again and again; with other numbers.
+        held_back = self._sampler.admit((record.name, constant_part(record.msg, ())))
+        if held_back is None:
+            return
         self._log.event(
             "library_message",
             level=LogLevel.ERROR if is_error else LogLevel.WARNING,
             logger=record.name,
             message=constant_part(record.msg, record.args),
+            held_back=held_back or None,
             error=None if error is None else kind_of(error),
             trace=None if error is None else trace_of(error),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from enum import Enum, IntEnum
@@ -59,6 +59,7 @@ class Log:
     ) -> None:
         """`level`: the least that is written. `colors`: for the console format."""
         self._sink = sink
+        self._about: Callable[[], Mapping[str, object]] = dict
         self._least = _NUMBERS[level]
         self._logger: FilteringBoundLogger = structlog.wrap_logger(
             structlog.ReturnLogger(),
@@ -72,6 +73,13 @@ class Log:
         """How many lines were lost since the start."""
         return self._sink.lost
 
+    def tell_about(self, about: Callable[[], Mapping[str, object]]) -> None:
+        """Adds to every line from now on what `about` returns as it is written.
+
+        What an event says itself comes before it.
+        """
+        self._about = about
+
     def takes(self, level: LogLevel) -> bool:
         """Says whether an event of this level would be written."""
         return _NUMBERS[level] >= self._least
@@ -83,7 +91,8 @@ class Log:
         """
         if not self.takes(level):
             return
-        told = {each: plain(value) for each, value in fields.items() if value is not None}
+        all_fields = {**self._about(), **fields}
+        told = {each: plain(value) for each, value in all_fields.items() if value is not None}
         untold = self._sink.take_untold()
         if untold:
             told["lines_lost"] = untold

@@ -27,6 +27,7 @@ from broker.domain.facts import (
     FilesLoaded,
     FilesRefused,
     FlightEnded,
+    FlightJoined,
     FlightStarted,
     GuardMoved,
     HistoryLost,
@@ -40,22 +41,26 @@ from broker.domain.facts import (
     SealedValueUnreadable,
     SettlementDelayed,
     TokenServed,
+    WaitedForReplica,
     WrittenBack,
 )
 from broker.ops.attempt_metrics import AttemptMetrics
 from broker.ops.call_metrics import CallMetrics
+from broker.ops.census_metrics import CensusMetrics
 from broker.ops.escrow_metrics import EscrowMetrics
 from broker.ops.files_metrics import FilesMetrics
 from broker.ops.fleet_metrics import FleetMetrics
 from broker.ops.health import HealthSnapshot
-from broker.ops.instruments import Instruments
+from broker.ops.instruments import LAG_SECONDS, Instruments
 from broker.ops.keys_metrics import KeysMetrics
 from broker.ops.serving_metrics import ServingMetrics
 from broker.ops.trouble_metrics import TroubleMetrics
+from broker.store.census import Census
+from broker.store.pool import Pool
 
 
 class Metrics:
-    """Upholds `broker.ports.Observer` and `broker.rpc.edge.CallObserver`."""
+    """Upholds `broker.ports.Observer` and `broker.rpc.observing.CallObserver`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -75,6 +80,12 @@ class Metrics:
         self._up = make.gauge(
             "dependency_up", "Whether a check of this replica is good", labels=("dependency",)
         )
+        self._census = CensusMetrics(make)
+        self._lag = make.histogram(
+            "event_loop_lag_seconds",
+            "How late timers came, asked twice a second",
+            bounds=LAG_SECONDS,
+        )
         make.says("build", "Which broker this is", version=__version__)
         _describe_process(self.registry)
 
@@ -82,12 +93,22 @@ class Metrics:
         """Counts a fact."""
         match fact:
             case (
-                TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered() | MemoryDropped()
+                TokenServed()
+                | FlightStarted()
+                | FlightJoined()
+                | FlightEnded()
+                | LeaseAnswered()
+                | WaitedForReplica()
+                | MemoryDropped()
             ):
                 self._serving.observe(fact)
-            case AttemptClaimed() | AttemptSending() | AttemptAnswered() | AttemptSettled():
-                self._attempts.observe(fact)
-            case SettlementDelayed():
+            case (
+                AttemptClaimed()
+                | AttemptSending()
+                | AttemptAnswered()
+                | AttemptSettled()
+                | SettlementDelayed()
+            ):
                 self._attempts.observe(fact)
             case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable() | WrittenBack():
                 self._escrows.observe(fact)
@@ -102,8 +123,16 @@ class Metrics:
             case HistoryLost() | LoopFailed() | DefectMet():
                 self._trouble.observe(fact)
 
-    def call_ended(self, *, method: str, code: str, reason: str, duration: timedelta) -> None:
-        """Counts a call."""
+    def call_ended(
+        self,
+        *,
+        method: str,
+        code: str,
+        reason: str,
+        duration: timedelta,
+        tenant: str | None,  # noqa: ARG002 - no series for each customer
+    ) -> None:
+        """Counts a call, whoever it was about."""
         self._calls.call_ended(method=method, code=code, reason=reason, duration=duration)
 
     def health_changed(self, snapshot: HealthSnapshot) -> None:
@@ -141,6 +170,32 @@ class Metrics:
             "unreadable_records",
             "Sealed values that this replica met within the hour and that do not open",
             now=lambda: len(records),
+        )
+
+    def census_taken(self, census: Census | None) -> None:
+        """Shows how many grants there are; None: another replica does."""
+        self._census.show(census)
+
+    def lagged(self, seconds: float) -> None:
+        """Counts how late a timer came."""
+        self._lag.observe(seconds)
+
+    def watch_pool(self, pool: Pool) -> None:
+        """Shows how many connections callers' work has. Once for each instance."""
+        self._make.read(
+            "database_connections_used", "Connections lent right now", now=lambda: pool.used
+        )
+        self._make.read(
+            "database_connections_open", "Connections to PostgreSQL", now=lambda: pool.opened
+        )
+        self._make.read("database_connections_limit", "Connections at most", now=lambda: pool.most)
+
+    def watch_keyset(self, modified_at: Callable[[], float]) -> None:
+        """Shows when the keyset's file was last written. Once for each instance."""
+        self._make.read(
+            "keyset_modified_timestamp_seconds",
+            "When the keyset in force was written, as its file says",
+            now=modified_at,
         )
 
 

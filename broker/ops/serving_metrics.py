@@ -6,16 +6,33 @@ from typing import TypeAlias
 
 from broker.domain.facts import (
     FlightEnded,
+    FlightJoined,
     FlightStarted,
     LeaseAnswered,
     LeaseOutcome,
     MemoryDropped,
     Source,
     TokenServed,
+    WaitedForReplica,
 )
-from broker.ops.instruments import CALLERS, REFRESH_SECONDS, Instruments, from_zero, word
+from broker.ops.instruments import (
+    CALL_SECONDS,
+    CALLERS,
+    REFRESH_SECONDS,
+    Instruments,
+    from_zero,
+    word,
+)
 
-ServingFact: TypeAlias = TokenServed | FlightStarted | FlightEnded | LeaseAnswered | MemoryDropped
+ServingFact: TypeAlias = (
+    TokenServed
+    | FlightStarted
+    | FlightJoined
+    | FlightEnded
+    | LeaseAnswered
+    | WaitedForReplica
+    | MemoryDropped
+)
 
 
 class ServingMetrics:
@@ -29,6 +46,9 @@ class ServingMetrics:
             for degraded in (False, True)
         }
         self._started = make.counter("flights_started", "Flights that a first caller started")
+        self._joined = make.counter(
+            "flights_joined", "Callers that waited for a flight which another had started"
+        )
         self._in_flight = make.gauge("flights_in_flight", "Flights under way")
         self._ended = make.counter(
             "flights_ended", "Flights, by how they ended; no reason: a token", labels=("reason",)
@@ -41,6 +61,12 @@ class ServingMetrics:
         )
         asked = make.counter("leases_asked", "Leases asked of Redis", labels=("outcome",))
         self._leases = from_zero(asked, LeaseOutcome)
+        self._lease_duration = make.histogram(
+            "lease_duration_seconds", "How long Redis took to answer", bounds=CALL_SECONDS
+        )
+        self._waited = make.counter(
+            "replica_waited_seconds", "Time that flights waited for another replica, one poll each"
+        )
         self._dropped = make.counter(
             "memory_dropped",
             "Copies in memory that may have been out of date, of one tenant or of all at once",
@@ -55,10 +81,15 @@ class ServingMetrics:
             case FlightStarted():
                 self._started.inc()
                 self._in_flight.inc()
+            case FlightJoined():
+                self._joined.inc()
             case FlightEnded():
                 self._end(fact)
             case LeaseAnswered():
                 self._leases.labels(word(fact.outcome)).inc()
+                self._lease_duration.observe(fact.duration.total_seconds())
+            case WaitedForReplica():
+                self._waited.inc(fact.duration.total_seconds())
             case MemoryDropped():
                 self._dropped.labels(fact.cause, "all" if fact.tenant is None else "one").inc()
 

@@ -21,9 +21,10 @@ import grpc.aio
 from broker.domain.policy import EVERYBODY, Policy, Rule
 from broker.ports import Observer
 from broker.rpc.caller import Context
-from broker.rpc.edge import CallObserver, Edge
+from broker.rpc.edge import Edge
 from broker.rpc.gate import PolicyGate
 from broker.rpc.methods import of_service
+from broker.rpc.observing import CallObserver, CallTracer
 from broker.rpc.server import AddressUnavailableError, Servicers, add_servicers
 
 _ONLY_OURS: Final = stat.S_IRUSR | stat.S_IWUSR
@@ -36,7 +37,9 @@ _KNOCK_SECONDS: Final = 1.0
 """Within one machine a connection is there at once; only a queue that is full makes it wait."""
 
 
-def admin_edge(*, observer: Observer, calls: CallObserver) -> Edge:
+def admin_edge(
+    *, observer: Observer, calls: CallObserver, tracer: CallTracer | None = None
+) -> Edge:
     """Returns an edge that lets in whoever could open the socket, for what is meant for it."""
     identity = f"admin:{os.getuid()}"
     looking = frozenset({"GrantService/GetGrant", "GrantService/ListGrants"})
@@ -49,7 +52,7 @@ def admin_edge(*, observer: Observer, calls: CallObserver) -> Edge:
         return identity
 
     gate = PolicyGate(identify=identify, policy=lambda: policy)
-    return Edge(observer=observer, calls=calls, gate=gate)
+    return Edge(observer=observer, calls=calls, gate=gate, tracer=tracer)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Protocol, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -36,6 +36,8 @@ from broker.domain.fields import check_tenant
 from broker.ports import Observer
 from broker.rpc.caller import Context, set_current_caller
 from broker.rpc.gate import Gate, OpenGate
+from broker.rpc.observing import CallObserver, CallTracer
+from broker.rpc.request_id import set_current_request
 from broker.rpc.status import CODES, abort
 
 _PACKAGE: Final = "/broker.v1."
@@ -61,18 +63,6 @@ class UnimplementedError(Exception):
     """The API has this call and this version does not answer it: a plain UNIMPLEMENTED."""
 
 
-class CallObserver(Protocol):
-    """Who is told how calls ended."""
-
-    def call_ended(self, *, method: str, code: str, reason: str, duration: timedelta) -> None:
-        """Takes note: `method` as `TokenService/GetAccessToken`, `code` as `UNAVAILABLE`.
-
-        `reason` is an ErrorReason; empty where all went well or gRPC made the status. Never raises,
-        never blocks.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
     """Whom the edge asks and tells, and what it calls a defect."""
@@ -80,6 +70,7 @@ class _Told:
     observer: Observer
     calls: CallObserver
     gate: Gate
+    tracer: CallTracer | None
     new_defect_id: Callable[[], str]
 
 
@@ -97,11 +88,16 @@ class Edge(grpc.aio.ServerInterceptor):
         observer: Observer,
         calls: CallObserver,
         gate: Gate | None = None,
+        tracer: CallTracer | None = None,
         new_defect_id: Callable[[], str] = new_defect_id,
     ) -> None:
         """Without a `gate` everybody may do everything."""
         self._told = _Told(
-            observer=observer, calls=calls, gate=gate or OpenGate(), new_defect_id=new_defect_id
+            observer=observer,
+            calls=calls,
+            gate=gate or OpenGate(),
+            tracer=tracer,
+            new_defect_id=new_defect_id,
         )
         self._guarded: dict[str, _Handler] = {}
 
@@ -203,7 +199,7 @@ class _Ending:
     A class, because `@asynccontextmanager` costs several times as much at every call.
     """
 
-    __slots__ = ("_began", "_context", "_method", "_request", "_told")
+    __slots__ = ("_began", "_context", "_method", "_request", "_told", "_traced")
 
     def __init__(self, told: _Told, method: str, *, request: object, context: Context) -> None:
         self._told = told
@@ -211,6 +207,9 @@ class _Ending:
         self._request = request
         self._context = context
         self._began = time.monotonic()
+        metadata = context.invocation_metadata() or ()
+        set_current_request(metadata)
+        self._traced = None if told.tracer is None else told.tracer.begin(method, metadata)
 
     async def __aenter__(self) -> None:
         """Nothing: the clock runs already."""
@@ -237,21 +236,25 @@ class _Ending:
             self._count("DEADLINE_EXCEEDED" if _is_late(self._context) else "CANCELLED")
 
     async def _fail(self, error: BrokerError) -> None:
-        self._count(CODES[error.reason].name, error.reason)
-        await abort(self._context, error, tenant=_tenant_of(self._request))
+        tenant = _tenant_of(self._request)
+        self._count(CODES[error.reason].name, error.reason, tenant)
+        await abort(self._context, error, tenant=tenant)
 
     def _defect(self, error: Exception) -> InternalError:
         defect_id = self._told.new_defect_id()
         self._told.observer.observe(DefectMet(defect_id=defect_id, where=self._method, error=error))
         return InternalError(defect_id=defect_id)
 
-    def _count(self, code: str, reason: str = "") -> None:
+    def _count(self, code: str, reason: str = "", tenant: str | None = None) -> None:
         self._told.calls.call_ended(
             method=self._method,
             code=code,
             reason=reason,
             duration=timedelta(seconds=time.monotonic() - self._began),
+            tenant=tenant,
         )
+        if self._traced is not None:
+            self._traced.end(code=code, reason=reason, tenant=_tenant_of(self._request))
 
 
 def seconds_remaining(context: Context) -> float | None:

@@ -7,6 +7,7 @@ waits for `settled()` before taking the ports away.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
@@ -198,8 +199,9 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     """Builds it; flights will be tasks of `task_group`."""
     base = _base(ports, options)
     consenting = _consenting(ports, options, base)
-    token_flights = Flights[ServedToken](task_group, ports.observer, chance=ports.chance)
-    grant_flights = Flights[Grant](task_group, ports.observer, chance=ports.chance)
+    observer, chance, numbers = ports.observer, ports.chance, itertools.count(1)
+    token_flights = Flights[ServedToken](task_group, observer, chance=chance, numbers=numbers)
+    grant_flights = Flights[Grant](task_group, observer, chance=chance, numbers=numbers)
     obtain = _obtain(ports, options, consenting, base=base, flights=token_flights)
     grants = _grants(ports, options, consenting, obtain=obtain, recall=base.recall)
     guard, canary = _guarding(ports, options, base, refresh=grants.obtain)

@@ -131,7 +131,7 @@ class Claims:
         raise AssertionError  # pragma: no cover - the last try returns or raises
 
     async def _claim(self, reading: Reading, claim: Claim, attempt_id: str) -> Claimed | Reading:
-        started = reading
+        started, began = reading, asyncio.get_running_loop().time()
 
         def propose(current: Reading) -> Proposal:
             nonlocal started
@@ -150,7 +150,7 @@ class Claims:
         attempt = written.reading.grant.attempt
         if written.not_allowed is not None or attempt is None:
             return written.reading
-        self._observe(written.reading.grant, attempt)
+        self._observe(written.reading.grant, attempt, began)
         # Own time counts from before the read on which the deadline was reckoned.
         return Claimed(
             reading=written.reading,
@@ -296,7 +296,8 @@ class Claims:
 
         return (await self._rows.write(reading, propose, Act(call="let go"))).reading
 
-    def _observe(self, grant: Grant, attempt: Attempt) -> None:
+    def _observe(self, grant: Grant, attempt: Attempt, began: float) -> None:
+        took = asyncio.get_running_loop().time() - began
         self._observer.observe(
             AttemptClaimed(
                 tenant=grant.tenant,
@@ -304,6 +305,7 @@ class Claims:
                 number=attempt.number,
                 base_generation=attempt.base_generation,
                 doubt=grant.doubt,
+                duration=timedelta(seconds=took),
             )
         )
 

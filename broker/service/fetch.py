@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from broker.domain.errors import RefreshInProgress, StoreUnavailable
-from broker.domain.facts import LeaseAnswered, LeaseOutcome, Source
+from broker.domain.facts import LeaseAnswered, LeaseOutcome, Source, WaitedForReplica
 from broker.domain.next_step import NextStep, Refresh, Refuse, Serve, Wait, decide_next
 from broker.ports import Leases, Observer
 from broker.service.memory import Memory
@@ -88,20 +88,22 @@ class Fetcher:
                 case Refuse(error=error):
                     raise error
                 case Wait():
-                    reading = await self._after_news(errand)
+                    reading = await self._after_news(errand, observer)
                 case Refresh():
                     reading = await self._refresh(errand, observer)
                 case _:
                     assert_never(step)
 
     async def _refresh(self, errand: Errand, observer: Observer) -> Reading:
+        asked_at = asyncio.get_running_loop().time()
         async with self._leases.hold(errand.tenant) as outcome:
-            observer.observe(LeaseAnswered(tenant=errand.tenant, outcome=outcome))
+            took = _since(asked_at)
+            observer.observe(LeaseAnswered(tenant=errand.tenant, outcome=outcome, duration=took))
             if outcome is not LeaseOutcome.HELD:
                 return await self._refresh_alone(errand)
         errand.lease_waits += 1
         if errand.lease_waits <= LEASE_PATIENCE:
-            return await self._after_news(errand)
+            return await self._after_news(errand, observer)
         # Read anew: decided on an old row, a deadline that passed meanwhile would go unseen.
         return await self._refresh_alone(errand)
 
@@ -121,14 +123,20 @@ class Fetcher:
             await self._news.announce(moved_to(after))
         return after
 
-    async def _after_news(self, errand: Errand) -> Reading:
+    async def _after_news(self, errand: Errand, observer: Observer) -> Reading:
+        began = asyncio.get_running_loop().time()
         await self._news.wait(errand.tenant, POLL)
+        observer.observe(WaitedForReplica(tenant=errand.tenant, duration=_since(began)))
         return await self._read(errand)
 
     async def _read(self, errand: Errand) -> Reading:
         reading = await self._rows.read(errand.tenant)
         self._memory.keep(reading)
         return reading
+
+
+def _since(began: float) -> timedelta:
+    return timedelta(seconds=asyncio.get_running_loop().time() - began)
 
 
 def _next(errand: Errand, reading: Reading) -> NextStep:

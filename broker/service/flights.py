@@ -9,12 +9,14 @@ told all the same: once, by the id that its callers get.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+import contextvars
+import itertools
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from datetime import timedelta
 from typing import Generic, TypeVar
 
 from broker.domain.errors import BrokerError, InternalError, RefreshInProgress
-from broker.domain.facts import DefectMet, FlightEnded, FlightStarted
+from broker.domain.facts import DefectMet, FlightEnded, FlightJoined, FlightStarted
 from broker.ports import Chance, Observer
 
 T = TypeVar("T")
@@ -23,10 +25,11 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """Work under way, with a landing that everybody waits for."""
 
-    def __init__(self, tenant: str) -> None:
-        """Starts the clock."""
+    def __init__(self, tenant: str, number: int) -> None:
+        """Starts the clock. `number`: no other flight of these has it."""
         loop = asyncio.get_running_loop()
         self.tenant = tenant
+        self.number = number
         self.waiters = 0
         self.overdue: asyncio.Future[None] = loop.create_future()
         """Done when the provider has taken longer than a whole request may take."""
@@ -51,6 +54,7 @@ class Flight(Generic[T]):
         error = self.landing.exception()
         return FlightEnded(
             tenant=self.tenant,
+            flight=self.number,
             waiters=self.waiters,
             duration=timedelta(seconds=elapsed),
             reason=error.reason if isinstance(error, BrokerError) else "",
@@ -72,14 +76,23 @@ class Flights(Generic[T]):
     """The flights of this process, one a key."""
 
     def __init__(
-        self, task_group: asyncio.TaskGroup, observer: Observer, *, chance: Chance
+        self,
+        task_group: asyncio.TaskGroup,
+        observer: Observer,
+        *,
+        chance: Chance,
+        numbers: Iterator[int] | None = None,
     ) -> None:
-        """`task_group`: the app's; a flight lives as long as it needs, whoever called."""
+        """`task_group`: the app's; a flight lives as long as it needs, whoever called.
+
+        `numbers`: shared by all that tell one observer, so that it can tell flights apart.
+        """
         self._task_group = task_group
         self._observer = observer
         self._chance = chance
         self._flights: dict[Hashable, Flight[T]] = {}
         self._under_way = 0
+        self._numbers = numbers or itertools.count(1)
         self._running: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -95,6 +108,8 @@ class Flights(Generic[T]):
         flight = self._flights.get(key)
         if flight is None:
             flight = self._start(key, tenant, work)
+        else:
+            self._observer.observe(FlightJoined(tenant=tenant, flight=flight.number))
         flight.waiters += 1
         return flight
 
@@ -115,14 +130,18 @@ class Flights(Generic[T]):
     def _start(
         self, key: Hashable, tenant: str, work: Callable[[Flight[T]], Awaitable[T]]
     ) -> Flight[T]:
-        flight = Flight[T](tenant)
+        flight = Flight[T](tenant, next(self._numbers))
         self._flights[key] = flight
         # When it has landed it is out of the way: who comes now wants a newer answer.
         flight.landing.add_done_callback(lambda _: self._flights.pop(key, None))
         self._under_way += 1
         self._idle.clear()
-        self._observer.observe(FlightStarted(tenant=tenant))
-        task = self._task_group.create_task(self._fly(flight, work), name=f"flight {tenant}")
+        # What an observer leaves in the context goes with the flight, and not with its caller.
+        context = contextvars.copy_context()
+        context.run(self._observer.observe, FlightStarted(tenant=tenant, flight=flight.number))
+        task = self._task_group.create_task(
+            self._fly(flight, work), name=f"flight {tenant}", context=context
+        )
         # Not at the end of the task: one that is cancelled before its first step has none.
         self._running.add(task)
         task.add_done_callback(self._running.discard)

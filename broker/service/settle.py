@@ -172,6 +172,7 @@ class Settler:
             held. KeyUnavailable, RecordUnreadable: no pair was held. SubjectAlreadyConnected,
             BesideNotAppliedError: as `Rows.write`, pair or not.
         """
+        began = asyncio.get_running_loop().time()
         with self._holdings.hold() as hold:
             written = await self._until_taken(claimed, ending, hold)
         if ending.tells_stale and written.is_stale:
@@ -182,6 +183,7 @@ class Settler:
                 number=claimed.attempt.number,
                 outcome=ending.outcome,
                 generation=written.reading.grant.generation,
+                duration=timedelta(seconds=asyncio.get_running_loop().time() - began),
                 not_allowed=written.not_allowed,
             )
         )

@@ -96,6 +96,21 @@ class Pool:
     def __init__(self, connections: asyncpg.Pool) -> None:
         self._connections = connections
 
+    @property
+    def opened(self) -> int:
+        """How many connections there are."""
+        return self._connections.get_size()
+
+    @property
+    def used(self) -> int:
+        """How many of them are lent."""
+        return self._connections.get_size() - self._connections.get_idle_size()
+
+    @property
+    def most(self) -> int:
+        """How many there may be."""
+        return self._connections.get_max_size()
+
     async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Runs one statement in a transaction of its own, committed when this returns.
 

@@ -126,6 +126,11 @@ class Keyring:
         """
         return cls(path, unreadable=unreadable, unwrapper=unwrapper)
 
+    @property
+    def modified_at(self) -> float:
+        """When the file that is in force was written, in seconds since 1970."""
+        return self._stamp[1] / 1e9
+
     def describe(self) -> tuple[KeyDescription, ...]:
         """Returns the keys, in the order of the file."""
         return self._keyset.keys

@@ -22,6 +22,7 @@ from broker.domain.facts import (
     FilesLoaded,
     FilesRefused,
     FlightEnded,
+    FlightJoined,
     FlightStarted,
     GuardMoved,
     HistoryLost,
@@ -37,6 +38,7 @@ from broker.domain.facts import (
     SettlementDelayed,
     Source,
     TokenServed,
+    WaitedForReplica,
     WrittenBack,
 )
 from broker.domain.grant import AttemptKind, Doubt, ReauthCause
@@ -53,15 +55,20 @@ KINDS: Final[tuple[type[Fact], ...]] = get_args(Fact)
 
 _EXAMPLES: Final[tuple[Fact, ...]] = (
     TokenServed(source=Source.MEMORY, degraded=False),
-    FlightStarted(tenant=THE_TENANT),
-    FlightEnded(tenant=THE_TENANT, waiters=7, duration=SECONDS, reason="STORE_UNAVAILABLE"),
-    LeaseAnswered(tenant=THE_TENANT, outcome=LeaseOutcome.HELD),
+    FlightStarted(tenant=THE_TENANT, flight=1),
+    FlightJoined(tenant=THE_TENANT, flight=1),
+    FlightEnded(
+        tenant=THE_TENANT, flight=1, waiters=7, duration=SECONDS, reason="STORE_UNAVAILABLE"
+    ),
+    LeaseAnswered(tenant=THE_TENANT, outcome=LeaseOutcome.HELD, duration=SECONDS),
+    WaitedForReplica(tenant=THE_TENANT, duration=SECONDS),
     AttemptClaimed(
         tenant=THE_TENANT,
         kind=AttemptKind.REFRESH,
         number=8,
         base_generation=41,
         doubt=Doubt.DISCLAIMED,
+        duration=SECONDS,
     ),
     AttemptSending(tenant=THE_TENANT, number=8),
     AttemptAnswered(
@@ -79,6 +86,7 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
         number=8,
         outcome=AttemptOutcome.STALE,
         generation=42,
+        duration=SECONDS,
         not_allowed=Why.MOVED_ON,
     ),
     EscrowWritten(tenant=THE_TENANT, number=8, is_acknowledged=False),

@@ -53,11 +53,15 @@ class Told:
     """Remembers what the edge tells."""
 
     calls: list[EndedCall] = field(default_factory=list)
+    tenants: list[str | None] = field(default_factory=list)
     durations: list[timedelta] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
 
-    def call_ended(self, *, method: str, code: str, reason: str, duration: timedelta) -> None:
+    def call_ended(
+        self, *, method: str, code: str, reason: str, duration: timedelta, tenant: str | None
+    ) -> None:
         """As `CallObserver` has it."""
+        self.tenants.append(tenant)
         self.calls.append(EndedCall(method=method, code=code, reason=reason))
         self.durations.append(duration)
 

@@ -129,6 +129,17 @@ def test_a_librarys_warning_is_a_line(libraries: WrittenLog) -> None:
     assert (line["logger"], line["message"]) == ("uvicorn.error", "Invalid HTTP request received.")
 
 
+def test_what_a_library_says_again_and_again_is_told_once(libraries: WrittenLog) -> None:
+    for attempt in range(100):
+        logging.getLogger("opentelemetry.exporter").error("Failed to export: %s", attempt)
+    logging.getLogger("opentelemetry.sdk").error("Failed to export: %s", 1)
+
+    assert [line["logger"] for line in libraries.lines] == [
+        "opentelemetry.exporter",
+        "opentelemetry.sdk",
+    ]
+
+
 def test_what_libraries_say_at_every_step_is_left_out(libraries: WrittenLog) -> None:
     logging.getLogger("asyncio").info("Using selector")
     logging.getLogger("httpx").warning("HTTP Request: %s", "https://x.example")

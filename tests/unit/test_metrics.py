@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -25,13 +26,15 @@ from broker.domain.facts import (
     Source,
     TokenServed,
 )
-from broker.domain.grant import AttemptKind, ReauthCause
+from broker.domain.grant import AttemptKind, GrantState, ReauthCause
 from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome
 from broker.ops.health import CheckState, HealthSnapshot, Need
+from broker.ops.lag import watch_lag
 from broker.ops.metrics import Metrics
 from broker.ports import Observer
-from broker.rpc.edge import CallObserver
+from broker.rpc.observing import CallObserver
+from broker.store.census import Census
 from support.facts import KINDS, THE_TENANT, example_of
 from support.service import fleet
 from support.virtual_time import in_virtual_time
@@ -68,7 +71,7 @@ def an_answer(error: str = "", **changes: object) -> AttemptAnswered:
 
 
 def call(calls: CallObserver, *, code: str = "OK", reason: str = "") -> None:
-    calls.call_ended(method=METHOD, code=code, reason=reason, duration=A_MOMENT)
+    calls.call_ended(method=METHOD, code=code, reason=reason, duration=A_MOMENT, tenant=None)
 
 
 def observe_all(observer: Observer, *, tenant: str) -> None:
@@ -140,9 +143,15 @@ async def test_each_caller_that_shares_a_flight_counts_as_a_token_served() -> No
 def test_a_flight_is_in_flight_until_it_has_ended() -> None:
     metrics = Metrics()
     under_way = []
-    ending = FlightEnded(tenant="acme", waiters=30, duration=A_MOMENT, reason="GRANT_HELD")
+    ending = FlightEnded(
+        tenant="acme", flight=1, waiters=30, duration=A_MOMENT, reason="GRANT_HELD"
+    )
 
-    for fact in (FlightStarted(tenant="acme"), FlightStarted(tenant="bjerg"), ending):
+    for fact in (
+        FlightStarted(tenant="acme", flight=1),
+        FlightStarted(tenant="bjerg", flight=2),
+        ending,
+    ):
         metrics.observe(fact)
         under_way.append(value(metrics, "flights_in_flight"))
 
@@ -375,3 +384,46 @@ def test_names_and_explanations_are_as_prometheus_wants_them() -> None:
     assert [each.name for each in ours if not re.fullmatch(r"[a-z_]+", each.name)] == []
     assert [each.name for each in ours if each.name.endswith(("_total", "_count"))] == []
     assert [each.name for each in ours if not each.documentation] == []
+
+
+A_CENSUS = Census(
+    by_state={GrantState.ACTIVE: 9, GrantState.HELD: 2},
+    unresolved=1,
+    overdue=3,
+    lag=timedelta(minutes=5),
+)
+
+
+def test_a_census_is_shown_by_who_takes_it() -> None:
+    metrics = Metrics()
+
+    metrics.census_taken(A_CENSUS)
+
+    assert value(metrics, "census_taken") == 1
+    assert value(metrics, "grants", state="held") == 2
+    assert value(metrics, "attempts_unresolved") == 1
+    assert value(metrics, "renewals_overdue") == 3
+    assert value(metrics, "renewal_lag_seconds") == 300
+
+
+def test_who_takes_the_census_no_more_shows_nothing_of_it() -> None:
+    metrics = Metrics()
+    metrics.census_taken(A_CENSUS)
+
+    metrics.census_taken(None)
+
+    assert value(metrics, "census_taken") == 0
+    for name in ("attempts_unresolved", "renewals_overdue", "renewal_lag_seconds"):
+        assert value(metrics, name) is None
+    assert value(metrics, "grants", state="held") is None
+
+
+@in_virtual_time
+async def test_the_lag_of_the_loop_is_asked_twice_a_second() -> None:
+    lags: list[float] = []
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.2):
+            await watch_lag(lags.append)
+
+    assert lags == [0.0, 0.0]

@@ -65,7 +65,9 @@ def test_an_observer_that_raises_is_a_defect_that_is_told_once() -> None:
     observers = Observers([Broken(), written.facts])
 
     for _ in range(3):
-        observers.observe(FlightEnded(tenant="a", waiters=1, duration=timedelta(0), reason=""))
+        observers.observe(
+            FlightEnded(tenant="a", flight=1, waiters=1, duration=timedelta(0), reason="")
+        )
 
     defects = [line for line in written.lines if line["event"] == "defect_met"]
     assert [line["where"] for line in defects] == ["observer Broken"]

@@ -6,36 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
-from typer.main import get_command
 
-from broker.cli.app import build_app
 from broker.config import unknown_names
 from broker.rpc.policy_file import parse_policy
 from support.source import ROOT
+from support.typed import parse, typed_commands
 
 README = (ROOT / "README.md").read_text()
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-
-
-def typed_commands(text: str) -> list[str]:
-    """Every use of the command line, in blocks and in the running text."""
-    return re.findall(r"token-broker ((?:[a-z-]+ ?)+(?:--[a-z-]+)?)", text)
-
-
-def parse(command_line: str) -> None:
-    """Follows the words to a command of the program, and looks its options up."""
-    context = typer.Context(get_command(build_app()), info_name="token-broker")
-    command = context.command
-    for word in command_line.split():
-        if word.startswith("--"):
-            known = {option for each in command.params for option in each.opts}
-            assert word in known, f"{command_line}: no option {word}"
-        elif hasattr(command, "get_command"):
-            found = command.get_command(context, word)
-            assert found is not None, f"{command_line}: no command {word}"
-            command = found
 
 
 def test_every_command_of_the_readme_exists() -> None:

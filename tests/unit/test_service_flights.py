@@ -154,7 +154,7 @@ async def test_an_overdue_provider_ends_the_wait_and_not_the_flight() -> None:
 
 @in_virtual_time
 async def test_a_flight_lands_once() -> None:
-    flight = Flight[str]("acme")
+    flight = Flight[str]("acme", 1)
 
     flight.land("first")
     flight.land("second")
