@@ -35,6 +35,7 @@ from broker.ops.observers import Observers
 from broker.ops.server import ops_server
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
+from broker.reporting import Counting, Reporter
 from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
@@ -52,6 +53,7 @@ from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
 from broker.store.pool import Pool, open_pool
 from broker.store.sealing import Keyring
+from broker.store.tally import PostgresTally
 from broker.store.upkeep import maintain
 from broker.wiring import home, pool_settings, provider_settings, redis_client
 
@@ -102,6 +104,8 @@ class _Outside:
     redis: RedisClient
     provider: PleoProvider
     pleo: PleoWatch
+    escrows: RedisEscrows
+    tally: PostgresTally
     observer: Observer
     guarding: Guarding
 
@@ -151,23 +155,32 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
     checking = replace(address, size=_CHECK_CONNECTIONS)
     serving = replace(address, admit=admission(home(settings), keyring))
     provider = PleoProvider(provider_settings(settings))
+    pool = await opened.enter_async_context(open_pool(serving))
+    redis = await opened.enter_async_context(redis_client(settings, observer=observer))
     return _Outside(
         keyring=keyring,
-        pool=await opened.enter_async_context(open_pool(serving)),
+        pool=pool,
         checking=await opened.enter_async_context(open_pool(checking)),
-        redis=await opened.enter_async_context(redis_client(settings, observer=observer)),
+        redis=redis,
         provider=await opened.enter_async_context(provider),
         pleo=pleo,
+        escrows=RedisEscrows(redis, EscrowSealer(keyring), prefix=_prefix(settings)),
+        tally=PostgresTally(pool, keepalive=settings.keepalive),
         observer=observer,
         guarding=guarding(settings, observer=observer),
     )
+
+
+def _prefix(settings: ServeSettings) -> str:
+    """Returns what all our keys in Redis begin with."""
+    return f"token-broker:{settings.home}:"
 
 
 def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
     def on_history_lost(tenant: str, number: int, error: str) -> None:
         outside.observer.observe(HistoryLost(tenant=tenant, number=number, error=error))
 
-    prefix = f"token-broker:{settings.home}:"
+    prefix = _prefix(settings)
     return Ports(
         store=PostgresGrants(
             outside.pool,
@@ -178,7 +191,7 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
         fleet=PostgresFleet(outside.pool),
         consents=PostgresConsents(outside.pool, outside.keyring),
         leases=RedisLeases(outside.redis, prefix=prefix),
-        escrows=RedisEscrows(outside.redis, EscrowSealer(outside.keyring), prefix=prefix),
+        escrows=outside.escrows,
         announcements=RedisAnnouncements(outside.redis, prefix=prefix),
         provider=outside.provider,
         chance=SystemChance(),
@@ -228,6 +241,24 @@ def _health(
     health = Health(checks(subjects), observer=outside.observer)
     health.on_change(telling.metrics.health_changed)
     return health
+
+
+def _reporter(
+    settings: ServeSettings, outside: _Outside, service: Service, health: Health
+) -> Reporter:
+    return Reporter(
+        home=settings.home,
+        environment=settings.pleo_environment.value,
+        replica=service.fleet.replica,
+        health=health,
+        fleet=service.fleet,
+        counting=Counting(
+            tally=outside.tally.tally,
+            rows_by_key=outside.tally.rows_by_key,
+            escrows=outside.escrows.count,
+        ),
+        keys=outside.keyring.describe,
+    )
 
 
 def _loops(settings: ServeSettings, outside: _Outside, service: Service, health: Health) -> Loops:
@@ -288,7 +319,11 @@ async def _listening(
     servicers = Servicers(
         tokens=TokenService(service.broker, service.broker),
         grants=GrantService(consents=service.broker, grants=service.broker),
-        operations=OperationsService(service.broker),
+        operations=OperationsService(
+            service.broker,
+            rotations=service.broker,
+            reports=_reporter(settings, outside, service, health),
+        ),
         health=HealthService(),
     )
     health.on_change(lambda snapshot: _tell_grpc(servicers.health, snapshot))

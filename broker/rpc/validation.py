@@ -43,6 +43,7 @@ from broker.service.messages import (
     AuthorizationResult,
     CompleteAuthorization,
     ImportGrant,
+    RefreshGrant,
     RevokeGrant,
     StartAuthorization,
 )
@@ -199,6 +200,14 @@ def read_revoke_grant(request: grant_service_pb2.RevokeGrantRequest, *, caller: 
         reason=request.reason,
         at_provider=request.revoke_at_provider,
     )
+
+
+def read_refresh_grant(
+    request: operations_service_pb2.RefreshGrantRequest, *, caller: str
+) -> RefreshGrant:
+    """Reads what to rotate, and why."""
+    _refuse(request.tenant, check_reason(request.reason))
+    return RefreshGrant(tenant=request.tenant, caller=caller, reason=request.reason)
 
 
 def read_release_guard(

@@ -51,6 +51,7 @@ from broker.service.overseeing import Overseer
 from broker.service.recall import Recall
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
+from broker.service.rotating import Rotating
 from broker.service.rows import Rows
 from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
@@ -200,7 +201,8 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     consenting = _consenting(ports, options, base)
     token_flights = Flights[ServedToken](task_group, ports.observer, chance=ports.chance)
     grant_flights = Flights[Grant](task_group, ports.observer, chance=ports.chance)
-    obtain = _obtain(ports, options, consenting, base=base, flights=token_flights)
+    fetcher = _fetcher(ports, consenting, base=base)
+    obtain = _obtain(ports, options, consenting, fetcher=fetcher, flights=token_flights)
     grants = _grants(ports, options, consenting, obtain=obtain, recall=base.recall)
     guard, canary = _guarding(ports, options, base, refresh=grants.obtain)
     usage = Usage(ports.store)
@@ -228,6 +230,13 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
         importing=Importing(consents=ports.consents, consenting=consenting, flights=grant_flights),
         grants=grants,
         guard=guard,
+        rotating=Rotating(
+            rows=base.rows,
+            writing_back=base.writing_back,
+            fetcher=fetcher,
+            flights=grant_flights,
+            observer=ports.observer,
+        ),
     )
     return Service(
         broker=broker,
@@ -327,14 +336,7 @@ def _consenting(ports: Ports, options: Options, base: _Base) -> Consenting:
     )
 
 
-def _obtain(
-    ports: Ports,
-    options: Options,
-    parts: Consenting,
-    *,
-    base: _Base,
-    flights: Flights[ServedToken],
-) -> Obtain:
+def _fetcher(ports: Ports, parts: Consenting, *, base: _Base) -> Fetcher:
     refresher = Refresher(
         parts.claims,
         parts.wire,
@@ -343,7 +345,7 @@ def _obtain(
         fleet=base.fleet,
         turnstile=base.turnstile,
     )
-    fetcher = Fetcher(
+    return Fetcher(
         base.writing_back,
         parts.memory,
         refresher,
@@ -351,6 +353,16 @@ def _obtain(
         parts.news,
         longest=parts.times.longest_wait,
     )
+
+
+def _obtain(
+    ports: Ports,
+    options: Options,
+    parts: Consenting,
+    *,
+    fetcher: Fetcher,
+    flights: Flights[ServedToken],
+) -> Obtain:
     rejections = Rejections(
         parts.rows,
         parts.memory,

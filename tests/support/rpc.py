@@ -85,7 +85,7 @@ def servicers_of(broker: FakeBroker, operations: OperationsService | None = None
     return Servicers(
         tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
-        operations=operations or OperationsService(broker),
+        operations=operations or OperationsService(broker, rotations=broker, reports=broker),
         health=HealthService(),
     )
 
