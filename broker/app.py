@@ -28,11 +28,12 @@ from broker.lease.announcements import RedisAnnouncements
 from broker.lease.client import RedisClient
 from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
-from broker.ops.checks import PleoWatch, Subjects, checks
+from broker.ops.checks import CertificateLife, PleoWatch, Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
-from broker.ops.server import ops_server
+from broker.ops.server import Shown, ops_server
+from broker.ops.status_view import COLLECT_SECONDS, Overview, StatusSource
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
 from broker.reporting import Counting, Reporter
@@ -129,12 +130,18 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
             telling.metrics.watch_holdings(service.holdings)
             telling.metrics.watch_escrows(service.adoption)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
-            health = _health(settings, outside, telling, refused)
-            loops = _loops(settings, outside, service, health)
+            health = _health(settings, outside, telling, service, refused=refused)
+            overview = Overview(outside.tally.tally, outside.tally.hour)
+            loops = _loops(settings, outside, service, health, overview=overview)
+            shown = Shown(
+                health=health,
+                registry=telling.metrics.registry,
+                status=_status(settings, service, health, overview).view,
+            )
             # Left in the opposite order: calls, what they have sent, then what runs beside them.
             async with (
                 _beside(loop_group, loops),
-                ops_server(settings.ops_address, health, telling.metrics.registry) as ops_url,
+                ops_server(settings.ops_address, shown) as ops_url,
                 _settled(service),
                 _listening(settings, outside, telling, service, health=health) as grpc_port,
             ):
@@ -224,6 +231,8 @@ def _health(
     settings: ServeSettings,
     outside: _Outside,
     telling: Telling,
+    service: Service,
+    *,
     refused: asyncio.Future[HomeDiffersError],
 ) -> Health:
     def on_refused(error: HomeDiffersError) -> None:
@@ -236,11 +245,25 @@ def _health(
         keyring=outside.keyring,
         home=home(settings),
         pleo=outside.pleo,
+        breaker=lambda: service.fleet.breaker,
+        certificate=_certificate_life(outside.guarding),
         on_refused=on_refused,
     )
     health = Health(checks(subjects), observer=outside.observer)
     health.on_change(telling.metrics.health_changed)
     return health
+
+
+def _certificate_life(guarding: Guarding) -> Callable[[], CertificateLife] | None:
+    certificate = guarding.certificate
+    if certificate is None:
+        return None
+
+    def life() -> CertificateLife:
+        current = certificate.current
+        return CertificateLife(begins_at=current.not_before, ends_at=current.expires_at)
+
+    return life
 
 
 def _reporter(
@@ -261,15 +284,38 @@ def _reporter(
     )
 
 
-def _loops(settings: ServeSettings, outside: _Outside, service: Service, health: Health) -> Loops:
+def _status(
+    settings: ServeSettings, service: Service, health: Health, overview: Overview
+) -> StatusSource:
+    return StatusSource(
+        home=settings.home,
+        environment=settings.pleo_environment.value,
+        health=health,
+        fleet=service.fleet,
+        overview=overview,
+    )
+
+
+def _loops(
+    settings: ServeSettings,
+    outside: _Outside,
+    service: Service,
+    health: Health,
+    *,
+    overview: Overview,
+) -> Loops:
     async def turn() -> None:
         await maintain(outside.pool, attempt_retention=settings.attempt_retention)
 
     async def upkeep() -> None:
         await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
+    async def counting() -> None:
+        pause, observer = COLLECT_SECONDS, outside.observer
+        await repeat("overview", overview.turn, pause=pause, observer=observer)
+
     # Until the database has been seen to be ours, asking it would only fill the log.
-    later = {**service.loops(), "upkeep": upkeep}
+    later = {**service.loops(), "upkeep": upkeep, "overview": counting}
     return {"health": health.run, **outside.guarding.loops()} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }
