@@ -28,15 +28,15 @@ from broker.lease.announcements import RedisAnnouncements
 from broker.lease.client import RedisClient
 from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
-from broker.ops.checks import CertificateLife, PleoWatch, Subjects, checks
+from broker.ops.checks import PleoWatch, Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
-from broker.ops.server import Shown, ops_server
-from broker.ops.status_view import COLLECT_SECONDS, Overview, StatusSource
+from broker.ops.server import ops_server
+from broker.ops.status_view import COLLECT_SECONDS, Overview
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
-from broker.reporting import Counting, Reporter
+from broker.reporting import Reporter, Reporting
 from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
@@ -131,19 +131,26 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
             telling.metrics.watch_escrows(service.adoption)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
             health = _health(settings, outside, telling, service, refused=refused)
-            overview = Overview(outside.tally.tally, outside.tally.hour)
-            loops = _loops(settings, outside, service, health, overview=overview)
-            shown = Shown(
+            reporting = Reporting(
+                settings=settings,
                 health=health,
-                registry=telling.metrics.registry,
-                status=_status(settings, service, health, overview).view,
+                fleet=service.fleet,
+                tally=outside.tally,
+                escrows=outside.escrows,
+                keyring=outside.keyring,
             )
+            overview = reporting.overview()
+            loops = _loops(settings, outside, service, health, overview=overview)
+            shown = reporting.shown(telling.metrics.registry, overview)
+            servicers = _servicers(service, reporting.reporter())
             # Left in the opposite order: calls, what they have sent, then what runs beside them.
             async with (
                 _beside(loop_group, loops),
                 ops_server(settings.ops_address, shown) as ops_url,
                 _settled(service),
-                _listening(settings, outside, telling, service, health=health) as grpc_port,
+                _listening(
+                    settings, outside, telling, servicers, health=health, service=service
+                ) as grpc_port,
             ):
                 yield Running(
                     grpc_port=grpc_port,
@@ -246,54 +253,12 @@ def _health(
         home=home(settings),
         pleo=outside.pleo,
         breaker=lambda: service.fleet.breaker,
-        certificate=_certificate_life(outside.guarding),
+        certificate=outside.guarding.certificate_life,
         on_refused=on_refused,
     )
     health = Health(checks(subjects), observer=outside.observer)
     health.on_change(telling.metrics.health_changed)
     return health
-
-
-def _certificate_life(guarding: Guarding) -> Callable[[], CertificateLife] | None:
-    certificate = guarding.certificate
-    if certificate is None:
-        return None
-
-    def life() -> CertificateLife:
-        current = certificate.current
-        return CertificateLife(begins_at=current.not_before, ends_at=current.expires_at)
-
-    return life
-
-
-def _reporter(
-    settings: ServeSettings, outside: _Outside, service: Service, health: Health
-) -> Reporter:
-    return Reporter(
-        home=settings.home,
-        environment=settings.pleo_environment.value,
-        replica=service.fleet.replica,
-        health=health,
-        fleet=service.fleet,
-        counting=Counting(
-            tally=outside.tally.tally,
-            rows_by_key=outside.tally.rows_by_key,
-            escrows=outside.escrows.count,
-        ),
-        keys=outside.keyring.describe,
-    )
-
-
-def _status(
-    settings: ServeSettings, service: Service, health: Health, overview: Overview
-) -> StatusSource:
-    return StatusSource(
-        home=settings.home,
-        environment=settings.pleo_environment.value,
-        health=health,
-        fleet=service.fleet,
-        overview=overview,
-    )
 
 
 def _loops(
@@ -353,25 +318,26 @@ async def _settled(service: Service) -> AsyncIterator[None]:
         await service.settled(patience=_SETTLING_PATIENCE)
 
 
+def _servicers(service: Service, reporter: Reporter) -> Servicers:
+    broker = service.broker
+    return Servicers(
+        tokens=TokenService(broker, broker),
+        grants=GrantService(consents=broker, grants=broker),
+        operations=OperationsService(broker, rotations=broker, reports=reporter),
+        health=HealthService(),
+    )
+
+
 @asynccontextmanager
 async def _listening(
     settings: ServeSettings,
     outside: _Outside,
     telling: Telling,
-    service: Service,
+    servicers: Servicers,
     *,
     health: Health,
+    service: Service,
 ) -> AsyncIterator[int]:
-    servicers = Servicers(
-        tokens=TokenService(service.broker, service.broker),
-        grants=GrantService(consents=service.broker, grants=service.broker),
-        operations=OperationsService(
-            service.broker,
-            rotations=service.broker,
-            reports=_reporter(settings, outside, service, health),
-        ),
-        health=HealthService(),
-    )
     health.on_change(lambda snapshot: _tell_grpc(servicers.health, snapshot))
     server_settings = ServerSettings(
         address=str(settings.grpc_address),

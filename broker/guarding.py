@@ -18,6 +18,7 @@ import grpc
 from broker.config import Settings
 from broker.domain.errors import CallerRateLimited, CallerUnauthenticated
 from broker.domain.policy import Policy
+from broker.ops.checks import CertificateLife
 from broker.ports import Observer
 from broker.rpc.bearer import ServiceAccounts, bearer_token
 from broker.rpc.caller import ANONYMOUS, Context
@@ -65,6 +66,13 @@ class Guarding:
         """Looks once whether any of the files has changed."""
         for each in self.beside.files:
             await each.refresh()
+
+    def certificate_life(self) -> CertificateLife | None:
+        """Returns how long the certificate lives that is shown now; None: there is no TLS."""
+        if self.certificate is None:
+            return None
+        current = self.certificate.current
+        return CertificateLife(begins_at=current.not_before, ends_at=current.expires_at)
 
     def loops(self) -> Mapping[str, Loop]:
         """Returns what must run beside the server, by name."""

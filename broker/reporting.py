@@ -1,4 +1,4 @@
-"""How the fleet is, put together from everybody who knows a part: for GetFleetStatus.
+"""How the fleet is, put together from everybody who knows a part: for on-call and the status page.
 
 Part of the composition (`app.py`). Whoever does not answer in a moment is left out of the report,
 and the rest is told: that is when somebody asks.
@@ -13,12 +13,18 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import asyncpg
+from prometheus_client import CollectorRegistry
 
+from broker.config import ServeSettings
 from broker.domain.errors import StoreUnavailable
 from broker.domain.fleet_report import DependencyReport, FleetReport, FleetTally, KeyUse
+from broker.lease.escrows import RedisEscrows
 from broker.ops.health import CheckState, Health
+from broker.ops.server import Shown
+from broker.ops.status_view import Overview, StatusSource
 from broker.service.fleet import Fleet
-from broker.store.sealing import KeyDescription
+from broker.store.sealing import KeyDescription, Keyring
+from broker.store.tally import PostgresTally
 
 T = TypeVar("T")
 
@@ -102,3 +108,46 @@ def _key_uses(keys: Sequence[KeyDescription], rows: Mapping[int, int] | None) ->
         )
         for key_id in sorted(here.keys() | rows.keys())
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporting:
+    """Who knows a part."""
+
+    settings: ServeSettings
+    health: Health
+    fleet: Fleet
+    tally: PostgresTally
+    escrows: RedisEscrows
+    keyring: Keyring
+
+    def reporter(self) -> Reporter:
+        """Makes who answers GetFleetStatus."""
+        return Reporter(
+            home=self.settings.home,
+            environment=self.settings.pleo_environment.value,
+            replica=self.fleet.replica,
+            health=self.health,
+            fleet=self.fleet,
+            counting=Counting(
+                tally=self.tally.tally,
+                rows_by_key=self.tally.rows_by_key,
+                escrows=self.escrows.count,
+            ),
+            keys=self.keyring.describe,
+        )
+
+    def overview(self) -> Overview:
+        """Makes who collects for the page."""
+        return Overview(self.tally.tally, self.tally.hour)
+
+    def shown(self, registry: CollectorRegistry, overview: Overview) -> Shown:
+        """Makes what the ops address shows."""
+        source = StatusSource(
+            home=self.settings.home,
+            environment=self.settings.pleo_environment.value,
+            health=self.health,
+            fleet=self.fleet,
+            overview=overview,
+        )
+        return Shown(health=self.health, registry=registry, status=source.view)

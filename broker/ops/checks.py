@@ -81,7 +81,7 @@ class Subjects:
     breaker: Callable[[], Breaker | None]
     """The fleet's, as last heard."""
 
-    certificate: Callable[[], CertificateLife] | None
+    certificate: Callable[[], CertificateLife | None]
     """Returns how long the server's certificate lives; None: there is no TLS."""
 
     on_refused: Callable[[HomeDiffersError], None]
@@ -194,13 +194,12 @@ def _local_checks(subjects: Subjects) -> Iterator[Check]:
         evicts = status.maxmemory_policy not in {None, "noeviction"}
         return CheckResult(error="REDIS_EVICTS" if evicts else "")
 
+    async def certificate() -> CheckResult:
+        life = subjects.certificate()
+        return CheckResult() if life is None else certificate_result(life, now=datetime.now(UTC))
+
     yield Check(name="redis", probe=redis)
-    life = subjects.certificate
-    if life is not None:
-
-        async def certificate() -> CheckResult:
-            return certificate_result(life(), now=datetime.now(UTC))
-
+    if subjects.certificate() is not None:
         yield Check(name="certificate", probe=certificate)
 
 

@@ -6,7 +6,7 @@ none should need it. What is wrong is said in words; colours only repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from html import escape
 from typing import Final
@@ -66,33 +66,40 @@ this page loads itself anew every {_RELOAD_SECONDS} seconds</footer>
 
 
 def _header(view: StatusView) -> str:
-    mood, words = _verdict(view)
+    mood, *words = _verdict(view)
     where = f"{escape(view.home)} · {escape(view.environment)}"
     abilities = (
         ("hands out tokens", view.health.can_serve),
         ("refreshes", view.health.can_refresh),
         ("stores", view.health.can_persist),
     )
-    told = "".join(f"<li>{_light(is_good=can)} {what}</li>" for what, can in abilities)
+    told = "".join(f"<li>{what}: {_light(is_good=can)}</li>" for what, can in abilities)
+    headline, *further = (escape(each) for each in words)
+    more = "".join(f"<li>{each}</li>" for each in further)
     return (
-        f'<header class="{mood}"><p>Token broker, {where}</p>'
-        f'<h1>{escape(words)}</h1><ul class="abilities">{told}</ul></header>'
+        f'<header class="{mood}"><p>Token broker, {where}</p><h1>{headline}</h1>'
+        f'<ul class="further">{more}</ul><ul class="abilities">{told}</ul></header>'
     )
 
 
-def _verdict(view: StatusView) -> tuple[str, str]:
-    if view.health.is_draining:
-        return "bad", "Stopping"
-    if not view.health.is_ready:
-        return "bad", "Not ready"
-    bad = [each.name for each in view.health.checks if not each.is_good]
-    if view.guard.state is GuardState.HOLDING:
-        return "bad", "The guard is holding: somebody must decide"
-    if view.breaker is not None:
-        return "bad", "Nothing is presented to Pleo"
-    if bad:
-        return "worse", f"Serving, but not well: {', '.join(bad)}"
-    return "good", "All is well"
+def _verdict(view: StatusView) -> Sequence[str]:
+    """Returns the mood, and what is wrong in words, the worst first."""
+    bad = [each.name for each in view.health.checks if not each.is_good and each.name != "breaker"]
+    wrong = (
+        ("bad", "Stopping", view.health.is_draining),
+        ("bad", "Not ready", not (view.health.is_ready or view.health.is_draining)),
+        ("bad", "The guard is holding: somebody must decide", _is_holding(view.guard)),
+        ("bad", "The breaker is open: nothing is presented to Pleo", view.breaker is not None),
+        ("worse", f"Not well: {', '.join(bad)}", bool(bad)),
+    )
+    found = [(mood, words) for mood, words, is_so in wrong if is_so]
+    if not found:
+        return "good", "All is well"
+    return found[0][0], *(words for _, words in found)
+
+
+def _is_holding(guard: Guard) -> bool:
+    return guard.state is GuardState.HOLDING
 
 
 def _section(title: str, body: str, *, age: str = "", is_wide: bool = False) -> str:
@@ -127,7 +134,9 @@ def _check(state: CheckState) -> str:
     words = [escape(details.replace("_", " "))] if details else []
     if state.last_error and state.last_error_age is not None:
         when = "now" if not state.is_good else f"{span(state.last_error_age)} ago"
-        words.append(f"{escape(state.last_error)} {when}")
+        words.append(
+            f"{'' if not state.is_good else 'last error '}{escape(state.last_error)} {when}"
+        )
     return f"<dt>{escape(state.name)}</dt><dd>{light}{_small(words)}</dd>"
 
 
@@ -187,7 +196,7 @@ def _guard(view: StatusView) -> str:
 
 def _hold(guard: Guard) -> str:
     # Who decided and why stays away: both may name a caller or a customer.
-    if guard.state is not GuardState.HOLDING or guard.since is None or guard.until is None:
+    if not _is_holding(guard) or guard.since is None or guard.until is None:
         return ""
     return (
         f"<small>since {_time(guard.since)}. The refusals are believed from"
@@ -205,48 +214,50 @@ def _latest(aged: Aged[AttemptHour] | None) -> str:
         return _NOT_YET
     if not aged.found.latest:
         return '<p class="quiet">There were none yet.</p>'
-    rows = "".join(_attempt(each, aged.found.at) for each in aged.found.latest)
-    return _table(("ended", "what", "outcome", "took", "by"), rows)
+    # What has happened grows older too while PostgreSQL does not answer.
+    now = aged.found.at + aged.age
+    rows = "".join(_attempt(each, now) for each in aged.found.latest)
+    return _table(("ended", "what", "outcome", "by"), rows)
 
 
 def _attempt(line: AttemptLine, now: datetime) -> str:
     ending = ending_of(line.outcome)
-    answer = [str(line.http_status)] if line.http_status is not None else []
-    answer += [escape(line.error)] if line.error else []
+    took = "" if line.duration is None else f"{line.duration.total_seconds():.2f} s"
+    answer = " ".join(filter(None, (str(line.http_status or ""), escape(line.error))))
     outcome = (
         f'<i class="{ending.name.lower()}"></i>{escape(line.outcome.lower().replace("_", " "))}'
-        f"{_small([' '.join(answer)] if answer else [])}"
+        f"{_small([', '.join(filter(None, (answer, took)))])}"
     )
-    took = "" if line.duration is None else f"{line.duration.total_seconds():.2f} s"
-    cells = (f"{span(now - line.ended_at)} ago", escape(line.kind.lower()), outcome, took)
-    return _row((*cells, f'<span class="name">{escape(line.replica)}</span>'))
+    ago, kind = f"{span(now - line.ended_at)} ago", escape(line.kind.lower())
+    return _row((ago, kind, outcome, f'<span class="name">{escape(line.replica)}</span>'))
 
 
 def _replicas(aged: Aged[FleetTally] | None) -> str:
     if aged is None:
         return _NOT_YET
-    tally = aged.found
+    now = aged.found.at + aged.age
     rows = "".join(
         _row(
             (
                 f'<span class="name">{escape(each.name)}</span>',
                 escape(each.build),
-                f"{span(tally.at - each.started_at)} ago",
-                f"{span(tally.at - each.seen_at)} ago",
+                f"{span(now - each.seen_at)} ago",
+                f"{span(now - each.started_at)} ago",
             )
         )
-        for each in tally.replicas
+        for each in aged.found.replicas
     )
-    return _table(("name", "version", "started", "last sign of life"), rows)
+    return _table(("name", "version", "last sign of life", "started"), rows)
 
 
 def _table(columns: Iterable[str], rows: str) -> str:
-    head = "".join(f'<th scope="col">{each}</th>' for each in columns)
-    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    return f'<div class="scroll"><table>{_row(columns, cell="th")}{rows}</table></div>'
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+def _row(cells: Iterable[str], *, cell: str = "td") -> str:
+    """Lays out a row; what does not fit on a phone, the last one, is left out there."""
+    *shown, last = (f">{each}</{cell}>" for each in cells)
+    return f'<tr>{"".join(f"<{cell}{each}" for each in shown)}<{cell} class="detail"{last}</tr>'
 
 
 def _time(moment: datetime) -> str:

@@ -25,14 +25,15 @@ header.good { border-left-color: var(--good); }
 header.worse { border-left-color: var(--worse); }
 header.bad { border-left-color: var(--bad); }
 h1 { font-size: 1.5rem; line-height: 1.2; margin: .25rem 0 .5rem; }
-h2 { align-items: baseline; display: flex; font-size: 1rem; gap: .5rem;
+h2 { align-items: baseline; display: flex; flex-wrap: wrap; font-size: 1rem; gap: 0 .5rem;
   justify-content: space-between; margin: 0 0 .5rem; }
 h2 small { font-weight: normal; }
 small { color: var(--quiet); font-size: .85rem; }
-dd small, p small, td small { display: block; }
+dd small, p small, td small { display: block; white-space: normal; }
 .warning { color: var(--bad); }
 .quiet { color: var(--quiet); }
 ul { list-style: none; margin: 0; padding: 0; }
+.further { color: var(--bad); font-weight: 600; margin-bottom: .5rem; }
 .abilities, .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
 main { display: grid; gap: .75rem; margin: .75rem 0; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
@@ -61,12 +62,16 @@ i.other { background: var(--other); } rect.other { fill: var(--other); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 th { color: var(--quiet); font-size: .85rem; font-weight: normal; text-align: left; }
-td, th { padding: .3rem .75rem .3rem 0; vertical-align: top; }
+td, th { padding: .3rem .6rem .3rem 0; vertical-align: top; }
 td { border-top: 1px solid var(--line); white-space: nowrap; }
-.name { overflow-wrap: anywhere; white-space: normal; }
+.name { display: inline-block; min-width: 9rem; overflow-wrap: anywhere; white-space: normal; }
+footer .name { display: inline; }
+.detail { display: none; }
 code { font-size: .9em; }
 footer { color: var(--quiet); font-size: .85rem; }
 @media (min-width: 48rem) {
   main { grid-template-columns: 1fr 1fr; }
-  .wide { grid-column: 1 / -1; } }
+  .wide { grid-column: 1 / -1; }
+  .detail { display: table-cell; }
+  td small { display: inline; margin-left: .4rem; white-space: nowrap; } }
 """
