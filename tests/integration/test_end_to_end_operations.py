@@ -14,7 +14,6 @@ from support.fleet import Fleet, until_true
 from support.onboarding import Customer, connect, get
 from support.replica import Replica
 
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

@@ -18,6 +18,7 @@ from broker.domain.errors import (
     StoreUnavailable,
     TenantNotFound,
 )
+from broker.domain.facts import FlightEnded
 from broker.domain.grant import Grant, GrantState
 from broker.sandbox.faults import Hang, Hold, fail
 from broker.service.messages import RefreshGrant
@@ -85,6 +86,7 @@ async def test_calls_at_the_same_time_share_one_rotation_and_are_all_recorded() 
         assert [grant.generation for grant in got] == [8, 8, 8]
         assert ours.counts().presentations == 1
         assert len(recorded(ours)) == 3
+        assert [ended.waiters for ended in one.told.of(FlightEnded)] == [2]
 
 
 @in_virtual_time

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from broker.domain.fleet_report import MinuteCount
-from broker.domain.guard import Canary
+from broker.domain.guard import Canary, GuardState
 from broker.ops.status_chart import Ending, chart, totals
 from broker.ops.status_page import span, status_page
 from broker.ops.status_view import Aged, StatusView
@@ -110,6 +110,13 @@ def test_breaker_and_guard_tell_since_and_until_when() -> None:
     assert "The next probe goes in 20 s." in said
     assert "Guard HOLDING since 2026-03-01 11:50 UTC" in said
     assert "believed from 2026-03-01 15:50 UTC on" in said
+
+
+def test_a_guard_that_was_decided_on_asks_for_no_decision() -> None:
+    said = words_of(some_view(guard=replace(HOLDING, state=GuardState.DISCARDING)))
+
+    assert "Guard DISCARDING: held grants are being taken back" in said
+    assert "unless somebody decides" not in said
 
 
 def test_what_is_old_is_said_to_be_and_why() -> None:
