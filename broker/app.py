@@ -34,8 +34,10 @@ from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
 from broker.ops.server import ops_server
 from broker.ops.spans import Spans
+from broker.ops.status_view import COLLECT_SECONDS, Overview
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
+from broker.reporting import Reporter, Reporting
 from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
@@ -56,6 +58,7 @@ from broker.store.home import HomeDiffersError, admission
 from broker.store.pool import Pool, open_pool
 from broker.store.rewrapping import PostgresKeys
 from broker.store.sealing import Keyring
+from broker.store.tally import PostgresTally
 from broker.store.unreadable import UnreadableRecords
 from broker.store.upkeep import maintain
 from broker.watching import Watching
@@ -112,6 +115,9 @@ class _Outside:
     redis: RedisClient
     provider: PleoProvider
     pleo: PleoWatch
+    escrows: RedisEscrows
+    tally: PostgresTally
+    keys: PostgresKeys
     observer: Observer
     guarding: Guarding
 
@@ -135,14 +141,28 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
             service = build_service(_ports(settings, outside), options, flight_group)
             outside.watching.show(service)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
-            health = _health(settings, outside, telling, refused)
-            loops = _loops(settings, outside, service, health)
+            health = _health(settings, outside, telling, service, refused=refused)
+            reporting = Reporting(
+                settings=settings,
+                health=health,
+                fleet=service.fleet,
+                tally=outside.tally,
+                keys=outside.keys,
+                escrows=outside.escrows,
+                keyring=outside.keyring,
+            )
+            overview = reporting.overview()
+            loops = _loops(settings, outside, service, health, overview=overview)
+            shown = reporting.shown(telling.metrics.registry, overview)
+            servicers = _servicers(service, reporting.reporter(), _keys(outside))
             # Left in the opposite order: calls, what they have sent, then what runs beside them.
             async with (
                 _beside(loop_group, loops),
-                ops_server(settings.ops_address, health, telling.metrics.registry) as ops_url,
+                ops_server(settings.ops_address, shown) as ops_url,
                 _settled(service),
-                _listening(settings, outside, telling, service, health=health) as grpc_port,
+                _listening(
+                    settings, outside, telling, servicers, health=health, service=service
+                ) as grpc_port,
             ):
                 yield Running(
                     grpc_port=grpc_port,
@@ -166,6 +186,7 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
     serving = replace(address, admit=admission(home(settings), keyring))
     provider = PleoProvider(provider_settings(settings))
     pool = await opened.enter_async_context(open_pool(serving))
+    redis = await opened.enter_async_context(redis_client(settings, observer=observer))
     watching = Watching(
         metrics=telling.metrics,
         pool=pool,
@@ -179,12 +200,20 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
         keyring=keyring,
         pool=pool,
         checking=await opened.enter_async_context(open_pool(checking)),
-        redis=await opened.enter_async_context(redis_client(settings, observer=observer)),
+        redis=redis,
         provider=await opened.enter_async_context(provider),
         pleo=pleo,
+        escrows=RedisEscrows(redis, EscrowSealer(keyring), prefix=_prefix(settings)),
+        keys=PostgresKeys(pool, keyring),
+        tally=PostgresTally(pool, keepalive=settings.keepalive),
         observer=observer,
         guarding=guarding(settings, observer=observer),
     )
+
+
+def _prefix(settings: ServeSettings) -> str:
+    """Returns what all our keys in Redis begin with."""
+    return f"token-broker:{settings.home}:"
 
 
 def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
@@ -202,7 +231,7 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
         fleet=PostgresFleet(outside.pool),
         consents=PostgresConsents(outside.pool, outside.keyring),
         leases=RedisLeases(outside.redis, prefix=prefix),
-        escrows=_escrows(settings, outside),
+        escrows=outside.escrows,
         announcements=RedisAnnouncements(outside.redis, prefix=prefix),
         provider=outside.provider,
         chance=SystemChance(),
@@ -210,18 +239,8 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
     )
 
 
-def _keys(settings: ServeSettings, outside: _Outside) -> Rewrapping:
-    store = PostgresKeys(outside.pool, outside.keyring)
-    return Rewrapping(store, _escrows(settings, outside), outside.observer)
-
-
-def _escrows(settings: ServeSettings, outside: _Outside) -> RedisEscrows:
-    return RedisEscrows(outside.redis, EscrowSealer(outside.keyring), prefix=_prefix(settings))
-
-
-def _prefix(settings: ServeSettings) -> str:
-    """Returns what all names in Redis begin with."""
-    return f"token-broker:{settings.home}:"
+def _keys(outside: _Outside) -> Rewrapping:
+    return Rewrapping(outside.keys, outside.escrows, outside.observer)
 
 
 def _options(settings: ServeSettings, *, replica: str) -> Options:
@@ -248,6 +267,8 @@ def _health(
     settings: ServeSettings,
     outside: _Outside,
     telling: Telling,
+    service: Service,
+    *,
     refused: asyncio.Future[HomeDiffersError],
 ) -> Health:
     def on_refused(error: HomeDiffersError) -> None:
@@ -260,6 +281,8 @@ def _health(
         keyring=outside.keyring,
         home=home(settings),
         pleo=outside.pleo,
+        breaker=lambda: service.fleet.breaker,
+        certificate=outside.guarding.certificate_life,
         on_refused=on_refused,
     )
     health = Health(checks(subjects), observer=outside.observer)
@@ -267,15 +290,31 @@ def _health(
     return health
 
 
-def _loops(settings: ServeSettings, outside: _Outside, service: Service, health: Health) -> Loops:
+def _loops(
+    settings: ServeSettings,
+    outside: _Outside,
+    service: Service,
+    health: Health,
+    *,
+    overview: Overview,
+) -> Loops:
     async def turn() -> None:
         await maintain(outside.pool, attempt_retention=settings.attempt_retention)
 
     async def upkeep() -> None:
         await repeat("upkeep", turn, pause=_HOUR, observer=outside.observer)
 
+    async def counting() -> None:
+        pause, observer = COLLECT_SECONDS, outside.observer
+        await repeat("overview", overview.turn, pause=pause, observer=observer)
+
     # Until the database has been seen to be ours, asking it would only fill the log.
-    later = {**service.loops(), "upkeep": upkeep, "census": outside.watching.census}
+    later = {
+        **service.loops(),
+        "upkeep": upkeep,
+        "census": outside.watching.census,
+        "overview": counting,
+    }
     return {"health": health.run, "lag": outside.watching.lag, **outside.guarding.loops()} | {
         name: _once_ready(health, loop) for name, loop in later.items()
     }
@@ -313,21 +352,26 @@ async def _settled(service: Service) -> AsyncIterator[None]:
         await service.settled(patience=_SETTLING_PATIENCE)
 
 
+def _servicers(service: Service, reporter: Reporter, keys: Rewrapping) -> Servicers:
+    broker = service.broker
+    return Servicers(
+        tokens=TokenService(broker, broker),
+        grants=GrantService(consents=broker, grants=broker),
+        operations=OperationsService(broker, rotations=broker, reports=reporter, keys=keys),
+        health=HealthService(),
+    )
+
+
 @asynccontextmanager
 async def _listening(
     settings: ServeSettings,
     outside: _Outside,
     telling: Telling,
-    service: Service,
+    servicers: Servicers,
     *,
     health: Health,
+    service: Service,
 ) -> AsyncIterator[int]:
-    servicers = Servicers(
-        tokens=TokenService(service.broker, service.broker),
-        grants=GrantService(consents=service.broker, grants=service.broker),
-        operations=OperationsService(service.broker, keys=_keys(settings, outside)),
-        health=HealthService(),
-    )
     health.on_change(lambda snapshot: _tell_grpc(servicers.health, snapshot))
     server_settings = ServerSettings(
         address=str(settings.grpc_address),

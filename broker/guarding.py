@@ -18,6 +18,7 @@ import grpc
 from broker.config import Settings
 from broker.domain.errors import CallerRateLimited, CallerUnauthenticated
 from broker.domain.policy import Policy
+from broker.ops.checks import CertificateLife
 from broker.ports import Observer
 from broker.rpc.bearer import ServiceAccounts, bearer_token
 from broker.rpc.caller import ANONYMOUS, Context
@@ -27,8 +28,8 @@ from broker.rpc.jwks import FileIssuer, Issuer
 from broker.rpc.jwks_url import UrlIssuer
 from broker.rpc.policy_file import load_policy
 from broker.rpc.rate import RateLimit
-from broker.rpc.reloading import RELOAD_SECONDS, Refreshed
-from broker.rpc.tls import TlsFiles, load_certificate, server_credentials
+from broker.rpc.reloading import RELOAD_SECONDS, Refreshed, Reloaded
+from broker.rpc.tls import ServerCertificate, TlsFiles, load_certificate, server_credentials
 from broker.service.loops import repeat
 
 _NO_RULES: Final = Policy()
@@ -58,11 +59,20 @@ class Guarding:
     """None: clear text."""
 
     beside: Beside
+    certificate: Reloaded[ServerCertificate] | None = None
+    """The server's; None: there is no TLS."""
 
     async def refresh(self) -> None:
         """Looks once whether any of the files has changed."""
         for each in self.beside.files:
             await each.refresh()
+
+    def certificate_life(self) -> CertificateLife | None:
+        """Returns how long the certificate lives that is shown now; None: there is no TLS."""
+        if self.certificate is None:
+            return None
+        current = self.certificate.current
+        return CertificateLife(begins_at=current.not_before, ends_at=current.expires_at)
 
     def loops(self) -> Mapping[str, Loop]:
         """Returns what must run beside the server, by name."""
@@ -81,8 +91,13 @@ def guarding(settings: Settings, *, observer: Observer) -> Guarding:
         FilesUnusableError: certificate, key, client CA, policy or the issuer's keys are of no use.
     """
     beside = Beside(observer=observer)
-    credentials = _credentials(settings, beside)
-    return Guarding(gate=_gate(settings, beside), credentials=credentials, beside=beside)
+    certificate = _certificate(settings, beside)
+    return Guarding(
+        gate=_gate(settings, beside),
+        credentials=None if certificate is None else _credentials(settings, certificate),
+        beside=beside,
+        certificate=certificate,
+    )
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:
@@ -96,13 +111,20 @@ def tls_files(settings: Settings) -> TlsFiles | None:
     )
 
 
-def _credentials(settings: Settings, beside: Beside) -> grpc.ServerCredentials | None:
+def _certificate(settings: Settings, beside: Beside) -> Reloaded[ServerCertificate] | None:
     where = tls_files(settings)
     if where is None:
         return None
     certificate = load_certificate(where, observer=beside.observer)
     beside.files.append(certificate)
-    return server_credentials(lambda: certificate.current, asks_callers=where.client_ca is not None)
+    return certificate
+
+
+def _credentials(
+    settings: Settings, certificate: Reloaded[ServerCertificate]
+) -> grpc.ServerCredentials:
+    asks_callers = settings.tls_client_ca_file is not None
+    return server_credentials(lambda: certificate.current, asks_callers=asks_callers)
 
 
 def _gate(settings: Settings, beside: Beside) -> Gate:

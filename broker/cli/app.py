@@ -16,7 +16,7 @@ import typer
 from typer.main import get_command
 
 from broker import __version__
-from broker.cli import guard, installation, keys, running, tenants
+from broker.cli import fleet, guard, installation, keys, running, tenants
 from broker.cli.failing import CommandFailed, ExitStatus
 from broker.cli.showing import say
 
@@ -25,6 +25,7 @@ REGISTRARS: Final[tuple[Callable[[typer.Typer], None], ...]] = (
     installation.register,
     keys.register,
     tenants.register,
+    fleet.register,
     guard.register,
 )
 """Each adds its commands, which `--help` lists in this order."""

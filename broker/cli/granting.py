@@ -1,4 +1,4 @@
-"""Does `grants` and `revoke`."""
+"""Does `grants`, `refresh` and `revoke`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from broker.cli.calling import DEADLINE_SECONDS, broker_channel
 from broker.cli.showing import show_json, show_table
 from broker.v1.grant_service_pb2 import Grant, ListGrantsRequest, RevokeGrantRequest
 from broker.v1.grant_service_pb2_grpc import GrantServiceStub
+from broker.v1.operations_service_pb2 import RefreshGrantRequest
+from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
 
 _PAGE: Final = 1000
 """Grants; the most that the broker gives at once. With half a kilobyte each it is quickly sent."""
@@ -45,6 +47,18 @@ def list_grants(states: Sequence[str], environ: Mapping[str, str], *, as_json: b
         show_table(_COLUMNS, map(_row, grants))
     else:
         typer.echo("No grants.")
+
+
+def refresh(tenant: str, reason: str, environ: Mapping[str, str], *, as_json: bool) -> None:
+    """Rotates a grant's tokens and shows the grant after it.
+
+    Raises:
+        CommandFailed: exit status 3 where the customer must consent again.
+    """
+    request = RefreshGrantRequest(tenant=tenant, reason=reason)
+    with broker_channel(environ, for_admins=True) as channel:
+        answer = OperationsServiceStub(channel).RefreshGrant(request, timeout=DEADLINE_SECONDS)
+    show_grant(answer.grant, as_json=as_json)
 
 
 def revoke(revocation: Revocation, environ: Mapping[str, str], *, as_json: bool) -> None:

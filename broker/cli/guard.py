@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import typer
 
 from broker.cli.declaring import AsJson, Reason, environ_of, quietly
-
-_PANEL: Final = "The fleet, at a running broker (BROKER_ADDRESS)"
+from broker.cli.fleet import PANEL
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +14,7 @@ def register(app: typer.Typer) -> None:
     group.command("confirm")(quietly(_confirm))
     group.command("discard")(quietly(_discard))
     app.add_typer(
-        group, name="guard", help="Grants held because many were refused.", rich_help_panel=_PANEL
+        group, name="guard", help="Grants held because many were refused.", rich_help_panel=PANEL
     )
 
 

@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
         ("import", _import),
         ("get", _get),
         ("grants", _grants),
+        ("refresh", _refresh),
         ("revoke", _revoke),
     ):
         app.command(name, rich_help_panel=_PANEL)(quietly(command))
@@ -145,6 +146,15 @@ def _grants(
     from broker.cli.granting import list_grants  # noqa: PLC0415 - starts fast
 
     list_grants([each.name for each in state or []], environ_of(context), as_json=as_json)
+
+
+def _refresh(
+    context: typer.Context, tenant: Tenant, *, reason: Reason, as_json: AsJson = False
+) -> None:
+    """Rotate a grant's tokens now, due or not: those that callers hold die with it."""
+    from broker.cli.granting import refresh  # noqa: PLC0415 - starts fast
+
+    refresh(tenant, reason, environ_of(context), as_json=as_json)
 
 
 def _revoke(

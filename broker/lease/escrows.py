@@ -111,6 +111,13 @@ class RedisEscrows:
         except RedisUnreachable:
             return  # found again, and found stale
 
+    async def count(self) -> int | None:
+        """Counts all copies, whoever can open them; None: Redis does not tell. Never raises."""
+        try:
+            return await self._client.ask_anyway(lambda redis: redis.hlen(self._name))
+        except RedisUnreachable:
+            return None
+
     async def _scan(self, pattern: str) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
         cursor = 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
 
 from broker.domain.answers import CLIENT_SECRET, TOO_LATE
+from broker.domain.breaker import Breaker
 from broker.domain.errors import BrokerError, KeyUnavailable, RecordUnreadable
 from broker.domain.facts import AttemptAnswered, Fact
 from broker.domain.history import AttemptOutcome
@@ -23,6 +25,13 @@ from broker.store.schema import SchemaFitness
 from broker.store.sealing import KeyDescription, Keyring
 
 _ALL: Final = frozenset(Need)
+
+CLOCK_SKEW: Final = timedelta(seconds=5)
+"""NTP keeps clocks within milliseconds; a few seconds are what nobody would look for."""
+
+EXPIRES_SOON_SHARE: Final = 10
+"""Of its life: whoever renews certificates does it at half or two thirds, be it a year or an hour,
+so that in the last tenth nobody does."""
 
 _FAILING: Final = frozenset(
     {AttemptOutcome.UNKNOWN, AttemptOutcome.NOT_PROCESSED, AttemptOutcome.MISCONFIGURED}
@@ -51,6 +60,14 @@ class PleoWatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateLife:
+    """From when until when a certificate is good."""
+
+    begins_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subjects:
     """What the checks ask."""
 
@@ -61,6 +78,12 @@ class Subjects:
     keyring: Keyring
     home: Home
     pleo: PleoWatch
+    breaker: Callable[[], Breaker | None]
+    """The fleet's, as last heard."""
+
+    certificate: Callable[[], CertificateLife | None]
+    """Returns how long the server's certificate lives; None: there is no TLS."""
+
     on_refused: Callable[[HomeDiffersError], None]
     """Told that the database is another broker's: this one must end."""
 
@@ -110,27 +133,14 @@ class KeysetCheck:
                 return CheckResult(error=KeyUnavailable.reason, is_own_fault=True)
             self._compared = keys
         # The keys that were read last go on: worth a look, and no reason to stop serving.
-        return CheckResult(error="KEYSET_UNREADABLE" if keyring.problem else "")
+        return CheckResult(
+            error="KEYSET_UNREADABLE" if keyring.problem else "",
+            details={"primary_key_id": keyring.newest().primary_key_id},
+        )
 
 
 def checks(subjects: Subjects) -> Sequence[Check]:
     """Returns all of them."""
-
-    async def postgres() -> CheckResult:
-        status = await probe_postgres(subjects.pool)
-        return CheckResult(error="" if status.is_writable else "READ_ONLY")
-
-    async def schema() -> CheckResult:
-        status = await probe_postgres(subjects.pool)
-        is_fit = status.fitness is SchemaFitness.FIT
-        return CheckResult(error="" if is_fit else status.fitness.value)
-
-    async def redis() -> CheckResult:
-        status = await probe_redis(subjects.redis)
-        if not status.is_reachable:
-            return CheckResult(error="REDIS_UNREACHABLE")
-        evicts = status.maxmemory_policy not in {None, "noeviction"}
-        return CheckResult(error="REDIS_EVICTS" if evicts else "")
 
     async def records() -> CheckResult:
         # Each is one tenant's; all others are served, here and everywhere.
@@ -138,14 +148,93 @@ def checks(subjects: Subjects) -> Sequence[Check]:
 
     home, keyset = HomeCheck(subjects), KeysetCheck(subjects)
     return (
-        Check(name="postgres", probe=_named(postgres), needed_for=_ALL),
-        Check(name="schema", probe=_named(schema), needed_for=_ALL),
+        *_database_checks(subjects),
         Check(name="home", probe=_named(home.probe), needed_for=_ALL),
         Check(name="keyset", probe=_named(keyset.probe), needed_for=_ALL),
         Check(name="records", probe=records),
-        Check(name="redis", probe=redis),
-        Check(name="pleo", probe=subjects.pleo.probe, needed_for=frozenset({Need.REFRESH})),
+        *_provider_checks(subjects),
+        *_local_checks(subjects),
     )
+
+
+def _database_checks(subjects: Subjects) -> Iterator[Check]:
+    skew = CheckResult()
+
+    async def postgres() -> CheckResult:
+        nonlocal skew
+        before = datetime.now(UTC)
+        status = await probe_postgres(subjects.pool)
+        skew = clock_result(status.clock, before=before, after=datetime.now(UTC))
+        return CheckResult(error="" if status.is_writable else "READ_ONLY")
+
+    async def clock() -> CheckResult:
+        return skew  # as it was when PostgreSQL last told its own
+
+    async def schema() -> CheckResult:
+        status = await probe_postgres(subjects.pool)
+        is_fit = status.fitness is SchemaFitness.FIT
+        return CheckResult(
+            error="" if is_fit else status.fitness.value,
+            details={"version": status.schema_version},
+        )
+
+    yield Check(name="postgres", probe=_named(postgres), needed_for=_ALL)
+    yield Check(name="schema", probe=_named(schema), needed_for=_ALL)
+    yield Check(name="clock", probe=clock)
+
+
+def _provider_checks(subjects: Subjects) -> Iterator[Check]:
+    async def breaker() -> CheckResult:
+        found = subjects.breaker()
+        return CheckResult(error=f"BREAKER_OPEN_{found.cause.value}" if found else "")
+
+    refreshing = frozenset({Need.REFRESH})
+    yield Check(name="pleo", probe=subjects.pleo.probe, needed_for=refreshing)
+    yield Check(name="breaker", probe=breaker, needed_for=refreshing)
+
+
+def _local_checks(subjects: Subjects) -> Iterator[Check]:
+    async def redis() -> CheckResult:
+        status = await probe_redis(subjects.redis)
+        if not status.is_reachable:
+            return CheckResult(error="REDIS_UNREACHABLE")
+        evicts = status.maxmemory_policy not in {None, "noeviction"}
+        return CheckResult(error="REDIS_EVICTS" if evicts else "")
+
+    async def certificate() -> CheckResult:
+        life = subjects.certificate()
+        return CheckResult() if life is None else certificate_result(life, now=datetime.now(UTC))
+
+    yield Check(name="redis", probe=redis)
+    if subjects.certificate() is not None:
+        yield Check(name="certificate", probe=certificate)
+
+
+def clock_result(theirs: datetime, *, before: datetime, after: datetime) -> CheckResult:
+    """Judges our clock by PostgreSQL's, which was read between two looks at ours.
+
+    Nothing is decided by ours, but certificates are judged and logs are read by it.
+    """
+    skew = (before + (after - before) / 2 - theirs).total_seconds()
+    is_far = abs(skew) > CLOCK_SKEW.total_seconds() + (after - before).total_seconds() / 2
+    return CheckResult(
+        error="CLOCK_SKEWED" if is_far else "", details={"skew_seconds": round(skew, 3)}
+    )
+
+
+def certificate_result(life: CertificateLife, *, now: datetime) -> CheckResult:
+    """Judges how long the server's certificate still lives.
+
+    An expired one takes no readiness: connections that callers have go on, and tokens with them.
+    """
+    left, whole = life.ends_at - now, life.ends_at - life.begins_at
+    error = ""
+    if left <= timedelta(0):
+        error = "CERTIFICATE_EXPIRED"
+    elif left < whole / EXPIRES_SOON_SHARE:
+        error = "CERTIFICATE_EXPIRES_SOON"
+    details = {"expires": f"{life.ends_at:%Y-%m-%dT%H:%M:%SZ}"}
+    return CheckResult(error=error, details=details)
 
 
 def _named(probe: Callable[[], Awaitable[CheckResult]]) -> Callable[[], Awaitable[CheckResult]]:

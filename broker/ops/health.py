@@ -9,11 +9,11 @@ take the tokens that they still have in memory away from callers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, Never
+from typing import Final, Never, TypeAlias
 
 from broker.domain.facts import LoopFailed
 from broker.ports import Observer
@@ -46,6 +46,10 @@ class Need(StrEnum):
     """Keeping what Pleo answers."""
 
 
+Detail: TypeAlias = str | int | float
+"""Something that a check saw, as JSON has it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
     """What a probe found."""
@@ -55,6 +59,9 @@ class CheckResult:
 
     is_own_fault: bool = False
     """The error is about this replica alone: others may serve while it cannot."""
+
+    details: Mapping[str, Detail] = field(default_factory=dict)
+    """What was seen on the way, for people: never a secret, a tenant or a caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +90,8 @@ class CheckState:
     """The code of the last time that it was not good; empty: there was none."""
 
     last_error_age: timedelta | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
+    """Of the last answer that had any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +212,12 @@ class Health:
         now = asyncio.get_running_loop().time()
         failed = (result.error, now) if result.error else (known.last_error, known.last_error_at)
         self._known[check.name] = replace(
-            known, result=result, at=now, last_error=failed[0], last_error_at=failed[1]
+            known,
+            result=result,
+            at=now,
+            last_error=failed[0],
+            last_error_at=failed[1],
+            details=result.details or known.details,
         )
         self._was_ready = self._was_ready or self._is_all_there()
         if (not result.error, self.is_ready) != before:
@@ -229,6 +243,7 @@ class Health:
             age=_since(known.at),
             last_error=known.last_error,
             last_error_age=_since(known.last_error_at),
+            details=known.details,
         )
 
 
@@ -240,6 +255,7 @@ class _Known:
     at: float | None = None
     last_error: str = ""
     last_error_at: float | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
 
     @property
     def is_good(self) -> bool:

@@ -1,69 +1,139 @@
-"""The ops address over HTTP: `/livez`, `/readyz`, `/metrics`. Asks nobody who they are.
+"""The ops address over HTTP: `/livez`, `/readyz`, `/metrics`, `/statusz`. Asks nobody who they are.
 
 So it shows no tenant, caller or grant. Answers come from memory: a probe costs no I/O, and a slow
 PostgreSQL does not make the kubelet kill a replica that has tokens to hand out.
+
+Served from a thread of its own, so that it still says something while the event loop that serves
+callers is blocked: then `/livez` fails, and nothing else makes it fail.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn import Config, Server
 
 from broker.config import Address
+from broker.ops.beside import in_own_thread
 from broker.ops.health import CheckState, Health, HealthSnapshot
+from broker.ops.pulse import BLOCKED_AFTER, Pulse, pulse
+from broker.ops.status_page import status_page
+from broker.ops.status_view import StatusView
+
+T = TypeVar("T")
 
 # Seconds that an answer under way is given when the broker stops. All of them are quick.
 _GRACE: Final = 1
 
+_PATIENCE_SECONDS: Final = 0.8
+"""For the main loop: a probe gives up after a second, unless it is told otherwise."""
+
+_OK: Final = 200
+_UNAVAILABLE: Final = 503
+
+_BLOCKED: Final = "not ready: the event loop does not answer"
+
+_PAGE_HEADERS: Final = {
+    # The page has no script and loads nothing: whatever else is in it, somebody has put there.
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the ops address shows."""
+
+    health: Health
+    registry: CollectorRegistry
+    status: Callable[[], StatusView]
+    """Asked on the main loop, at each look at the page."""
+
 
 @asynccontextmanager
 async def ops_server(
-    address: Address, health: Health, registry: CollectorRegistry
+    address: Address, shown: Shown, *, blocked_after: timedelta = BLOCKED_AFTER
 ) -> AsyncIterator[str]:
     """Serves as long as the context lasts; gives its URL, with the port that was free.
 
     Raises:
         OSError: the address cannot be listened on; says which, and why.
     """
-    with _listener(address) as listener:
+    with _listener(address) as listener, pulse() as beating:
         port = listener.getsockname()[1]
-        async with _serving(ops_app(health, registry), listener):
+        app = ops_app(shown, Main(pulse=beating, blocked_after=blocked_after))
+        async with in_own_thread(_serving(app, listener), name="ops"):
             yield f"http://{Address(host=address.host, port=port)}"
 
 
-def ops_app(health: Health, registry: CollectorRegistry) -> Starlette:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Main:
+    """The main event loop, as a handler beside it sees it."""
+
+    pulse: Pulse
+    blocked_after: timedelta
+
+    def is_blocked(self) -> bool:
+        """Whether it has taken no step for too long."""
+        return self.pulse.silence() > self.blocked_after
+
+    async def ask(self, question: Callable[[], T]) -> T | None:
+        """Has it answer a question; None: it does not in time."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await asyncio.wrap_future(self.pulse.ask(question))
+        except TimeoutError:
+            return None
+
+
+def ops_app(shown: Shown, main: Main) -> Starlette:
     """Builds the application."""
 
     async def livez(_request: Request) -> Response:
-        # An event loop that answers is all that being alive means; never a dependency, because
-        # a restart mends none.
-        return PlainTextResponse("alive\n")
+        # Never a dependency: a restart mends none.
+        if main.is_blocked():
+            seconds = main.pulse.silence().total_seconds()
+            return _text(f"the event loop is blocked for {seconds:.0f} s", _UNAVAILABLE)
+        return _text("alive", _OK)
 
     async def readyz(request: Request) -> Response:
-        snapshot = health.snapshot()
-        status = 200 if snapshot.is_ready else 503
+        snapshot = await main.ask(shown.health.snapshot)
+        if snapshot is None:
+            return _text(_BLOCKED, _UNAVAILABLE)
+        status = _OK if snapshot.is_ready else _UNAVAILABLE
         if "verbose" in request.query_params:
             return JSONResponse(_verbose(snapshot), status)
-        return PlainTextResponse(f"{_in_words(snapshot)}\n", status)
+        return _text(_in_words(snapshot), status)
 
     async def metrics(request: Request) -> Response:
         encode, content_type = _encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        return Response(encode(shown.registry), headers={"content-type": content_type})
 
-    return Starlette(
-        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
-    )
+    async def statusz(_request: Request) -> Response:
+        view = await main.ask(shown.status)
+        if view is None:
+            return _text(_BLOCKED, _UNAVAILABLE)
+        return HTMLResponse(status_page(view), headers=_PAGE_HEADERS)
+
+    handlers = (livez, readyz, metrics, statusz)
+    return Starlette(routes=[Route(f"/{each.__name__}", each) for each in handlers])
+
+
+def _text(line: str, status: int) -> Response:
+    return PlainTextResponse(f"{line}\n", status)
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
@@ -96,11 +166,13 @@ def _verbose(snapshot: HealthSnapshot) -> dict[str, object]:
 
 def _check(state: CheckState) -> dict[str, object]:
     return {
-        "ok": state.is_good,
+        "name": state.name,
+        "healthy": state.is_good,
         "needed_for": sorted(state.needed_for),
         "age_seconds": _seconds(state.age),
         "last_error": state.last_error or None,
         "last_error_age_seconds": _seconds(state.last_error_age),
+        "details": dict(state.details),
     }
 
 

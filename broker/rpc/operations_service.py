@@ -1,4 +1,4 @@
-"""OperationsService: explains and mends, for on-call. Guard and keys are answered yet."""
+"""OperationsService: explains and mends, for on-call."""
 
 from __future__ import annotations
 
@@ -7,25 +7,40 @@ from contextlib import aclosing
 
 from broker.rpc.caller import CallerOf, Context, caller_of
 from broker.rpc.edge import UnimplementedError
-from broker.rpc.ports import FleetGuard, Keys
-from broker.rpc.validation import read_release_guard, read_rewrap_keys
+from broker.rpc.fleet_messages import fleet_message
+from broker.rpc.messages import grant_message
+from broker.rpc.ports import FleetGuard, FleetReports, Keys, Rotations
+from broker.rpc.token_service import budget_of
+from broker.rpc.validation import read_refresh_grant, read_release_guard, read_rewrap_keys
 from broker.v1 import operations_service_pb2
 from broker.v1.operations_service_pb2_grpc import OperationsServiceServicer
 
 
 class OperationsService(OperationsServiceServicer):
-    """Translates; what a decision leads to is decided behind `FleetGuard` and `Keys`."""
+    """Translates; what an act leads to is decided behind the ports."""
 
-    def __init__(self, guard: FleetGuard, *, keys: Keys, caller_of: CallerOf = caller_of) -> None:
+    def __init__(
+        self,
+        guard: FleetGuard,
+        *,
+        rotations: Rotations,
+        reports: FleetReports,
+        keys: Keys,
+        caller_of: CallerOf = caller_of,
+    ) -> None:
         self._guard = guard
+        self._rotations = rotations
+        self._reports = reports
         self._keys = keys
         self._caller_of = caller_of
 
     async def RefreshGrant(
         self, request: operations_service_pb2.RefreshGrantRequest, context: Context
     ) -> operations_service_pb2.RefreshGrantResponse:
-        """Not answered yet."""
-        raise UnimplementedError
+        """Rotates a grant's tokens, due or not, in the caller's name."""
+        asked = read_refresh_grant(request, caller=self._caller_of(context))
+        grant = await self._rotations.refresh_grant(asked, budget=budget_of(context))
+        return operations_service_pb2.RefreshGrantResponse(grant=grant_message(grant))
 
     async def ExplainGrant(
         self, request: operations_service_pb2.ExplainGrantRequest, context: Context
@@ -36,8 +51,8 @@ class OperationsService(OperationsServiceServicer):
     async def GetFleetStatus(
         self, request: operations_service_pb2.GetFleetStatusRequest, context: Context
     ) -> operations_service_pb2.GetFleetStatusResponse:
-        """Not answered yet."""
-        raise UnimplementedError
+        """Tells how the fleet is, as far as that can be found out in a moment."""
+        return fleet_message(await self._reports.fleet_report())
 
     async def ReleaseGuard(
         self, request: operations_service_pb2.ReleaseGuardRequest, context: Context

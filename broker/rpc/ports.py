@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
 
+from broker.domain.fleet_report import FleetReport
 from broker.domain.grant import Grant
 from broker.domain.guard import Release
 from broker.ports import ListQuery
@@ -18,6 +19,7 @@ from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
     ImportGrant,
+    RefreshGrant,
     RevokeGrant,
     ServedToken,
     StartAuthorization,
@@ -98,4 +100,20 @@ class Keys(Protocol):
 
     def rewrap_keys(self, *, by: str, reason: str) -> AsyncGenerator[RewrapProgress, None]:
         """Rewraps while it is asked for more; `by` and `reason` are for the record."""
+        ...
+
+
+class Rotations(Protocol):
+    """Rotates grants because somebody wants it."""
+
+    async def refresh_grant(self, request: RefreshGrant, *, budget: timedelta) -> Grant:
+        """Returns the grant with its new generation; `budget` as for a token."""
+        ...
+
+
+class FleetReports(Protocol):
+    """Tells how the fleet is."""
+
+    async def fleet_report(self) -> FleetReport:
+        """Returns what can be found out in a moment; never raises for what cannot."""
         ...

@@ -45,6 +45,7 @@ from broker.service.messages import (
     AuthorizationResult,
     CompleteAuthorization,
     ImportGrant,
+    RefreshGrant,
     RevokeGrant,
     StartAuthorization,
 )
@@ -211,6 +212,14 @@ def read_rewrap_keys(request: operations_service_pb2.RewrapKeysRequest) -> str:
     """
     _refuse(None, check_reason(request.reason) if request.reason else None)
     return request.reason
+
+
+def read_refresh_grant(
+    request: operations_service_pb2.RefreshGrantRequest, *, caller: str
+) -> RefreshGrant:
+    """Reads what to rotate, and why."""
+    _refuse(request.tenant, check_reason(request.reason))
+    return RefreshGrant(tenant=request.tenant, caller=caller, reason=request.reason)
 
 
 def read_release_guard(

@@ -52,6 +52,7 @@ from broker.service.overseeing import Overseer
 from broker.service.recall import Recall
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
+from broker.service.rotating import Rotating
 from broker.service.rows import Rows
 from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
@@ -202,7 +203,8 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     observer, chance, numbers = ports.observer, ports.chance, itertools.count(1)
     token_flights = Flights[ServedToken](task_group, observer, chance=chance, numbers=numbers)
     grant_flights = Flights[Grant](task_group, observer, chance=chance, numbers=numbers)
-    obtain = _obtain(ports, options, consenting, base=base, flights=token_flights)
+    fetcher = _fetcher(ports, consenting, base=base)
+    obtain = _obtain(ports, options, consenting, fetcher=fetcher, flights=token_flights)
     grants = _grants(ports, options, consenting, obtain=obtain, recall=base.recall)
     guard, canary = _guarding(ports, options, base, refresh=grants.obtain)
     usage = Usage(ports.store)
@@ -230,6 +232,13 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
         importing=Importing(consents=ports.consents, consenting=consenting, flights=grant_flights),
         grants=grants,
         guard=guard,
+        rotating=Rotating(
+            rows=base.rows,
+            writing_back=base.writing_back,
+            fetcher=fetcher,
+            flights=grant_flights,
+            observer=ports.observer,
+        ),
     )
     return Service(
         broker=broker,
@@ -329,14 +338,7 @@ def _consenting(ports: Ports, options: Options, base: _Base) -> Consenting:
     )
 
 
-def _obtain(
-    ports: Ports,
-    options: Options,
-    parts: Consenting,
-    *,
-    base: _Base,
-    flights: Flights[ServedToken],
-) -> Obtain:
+def _fetcher(ports: Ports, parts: Consenting, *, base: _Base) -> Fetcher:
     refresher = Refresher(
         parts.claims,
         parts.wire,
@@ -345,7 +347,7 @@ def _obtain(
         fleet=base.fleet,
         turnstile=base.turnstile,
     )
-    fetcher = Fetcher(
+    return Fetcher(
         base.writing_back,
         parts.memory,
         refresher,
@@ -353,6 +355,16 @@ def _obtain(
         parts.news,
         longest=parts.times.longest_wait,
     )
+
+
+def _obtain(
+    ports: Ports,
+    options: Options,
+    parts: Consenting,
+    *,
+    fetcher: Fetcher,
+    flights: Flights[ServedToken],
+) -> Obtain:
     rejections = Rejections(
         parts.rows,
         parts.memory,

@@ -17,12 +17,14 @@ from broker.service.importing import Importing
 from broker.service.messages import (
     CompleteAuthorization,
     ImportGrant,
+    RefreshGrant,
     RevokeGrant,
     ServedToken,
     StartAuthorization,
     StartedAuthorization,
 )
 from broker.service.obtain import Obtain
+from broker.service.rotating import Rotating
 from broker.service.starting import Starting
 from broker.service.usage import Usage
 from broker.service.watch import Watch
@@ -41,6 +43,7 @@ class Broker:
     importing: Importing
     grants: Grants
     guard: GuardKeeper
+    rotating: Rotating
 
     async def get_access_token(
         self, tenant: str, *, rejected_generation: int | None, budget: timedelta
@@ -87,6 +90,10 @@ class Broker:
     async def revoke_grant(self, request: RevokeGrant) -> Grant:
         """Ends a grant."""
         return await self.grants.revoke(request)
+
+    async def refresh_grant(self, request: RefreshGrant, *, budget: timedelta) -> Grant:
+        """Rotates a grant's tokens, due or not."""
+        return await self.rotating.rotate(request, budget=budget)
 
     async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
         """Ends the fleet guard's hold."""

@@ -79,7 +79,7 @@ class Fleet:
         self._observer = observer
         self._times = times
         self._hold_for = hold_for
-        self._replica = replica
+        self.replica = replica
         self._build = build
         self._seen: _Seen | None = None
         self._told = FleetState()
@@ -132,7 +132,7 @@ class Fleet:
         Raises:
             StoreUnavailable: the others' number stays as it was.
         """
-        self.alive = await self._store.beat(self._replica, self._build)
+        self.alive = await self._store.beat(self.replica, self._build)
 
     def check(self, tenant: str) -> None:
         """Refuses what would only have to wait in vain, without asking anybody.

@@ -107,3 +107,12 @@ class RevokeGrant:
     reason: str
     at_provider: bool = False
     """Also delete the installation at Pleo."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshGrant:
+    """Rotate a grant's tokens although they are not due."""
+
+    tenant: str
+    caller: str
+    reason: str

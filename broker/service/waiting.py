@@ -6,7 +6,7 @@ Nothing here touches the flight: a caller comes and goes (law 8).
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from broker.domain.errors import (
     BrokerError,
@@ -18,6 +18,8 @@ from broker.domain.errors import (
 from broker.service.flights import Flight
 from broker.service.memory import Memory
 from broker.service.messages import ServedToken
+
+T = TypeVar("T")
 
 PATIENCE: Final = 2.0
 """Seconds that a caller waits for a renewal although the old token is within its life: most
@@ -36,16 +38,23 @@ async def wait_for(
     Raises:
         BrokerError: the flight's, or REFRESH_IN_PROGRESS or REFRESH_OUTCOME_UNKNOWN.
     """
-    seconds = budget.total_seconds()
-    seconds -= min(_ANSWER_MARGIN, seconds / 10)
     try:
-        return await _landed(flight, memory, above_generation, seconds)
+        return await _landed(flight, memory, above_generation, _seconds_of(budget))
     except (TransientError, OperatorError):
         # Neither says that the token is dead: it stands in while it lives.
         living = memory.living(flight.tenant, above_generation=above_generation)
         if living is None:
             raise
         return living
+
+
+async def wait_for_landing(flight: Flight[T], budget: timedelta) -> T:
+    """Waits for the flight's own answer: nothing stands in for it.
+
+    Raises:
+        BrokerError: as `wait_for`.
+    """
+    return await _landed_in_time(flight, _seconds_of(budget))
 
 
 async def _landed(
@@ -56,7 +65,11 @@ async def _landed(
         return _answer(flight)
     if memory.living(flight.tenant, above_generation=above_generation) is not None:
         raise _in_progress(flight)
-    if await flight.landed_or_overdue(seconds - patience):
+    return await _landed_in_time(flight, seconds - patience)
+
+
+async def _landed_in_time(flight: Flight[T], seconds: float) -> T:
+    if await flight.landed_or_overdue(seconds):
         return _answer(flight)
     if flight.overdue.done():
         raise RefreshOutcomeUnknown(
@@ -65,11 +78,16 @@ async def _landed(
     raise _in_progress(flight)
 
 
-def _in_progress(flight: Flight[ServedToken]) -> BrokerError:
+def _seconds_of(budget: timedelta) -> float:
+    seconds = budget.total_seconds()
+    return seconds - min(_ANSWER_MARGIN, seconds / 10)
+
+
+def _in_progress(flight: Flight[T]) -> BrokerError:
     return RefreshInProgress("the refresh goes on: ask again", tenant=flight.tenant)
 
 
-def _answer(flight: Flight[ServedToken]) -> ServedToken:
+def _answer(flight: Flight[T]) -> T:
     error = flight.landing.exception()
     if error is not None:
         # Raised as it is by many callers at once: each would add its own frames to it.

@@ -37,11 +37,11 @@ _USE: Final = """
     ) AS sealed WHERE key_id IS NOT NULL GROUP BY key_id
 """
 
-# An act on all tenants stands under none of them.
+# An act on all tenants, as `store.fleet` notes those about the fleet.
 _NOTE: Final = """
     INSERT INTO grant_events
     (tenant, actor, call, reason, state_before, state_after, generation)
-    VALUES ('', $1, 'OperationsService/RewrapKeys', $2, '', '', 0)
+    VALUES ('*', $1, 'OperationsService/RewrapKeys', $2, '', '', 0)
 """
 
 _PlaceOf: TypeAlias = Callable[[asyncpg.Record], Place]

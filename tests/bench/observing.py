@@ -111,7 +111,9 @@ async def _serving(ours: Fleet, watchers: _Watchers) -> AsyncIterator[_Stub]:
     servicers = Servicers(
         tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
-        operations=OperationsService(broker, keys=FakeBroker()),
+        operations=OperationsService(
+            broker, rotations=broker, reports=FakeBroker(), keys=FakeBroker()
+        ),
         health=HealthService(),
     )
     edge = Edge(observer=watchers.observer, calls=watchers.calls, tracer=watchers.spans)

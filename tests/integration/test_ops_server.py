@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -18,11 +20,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker.config import Address
 from broker.ops.health import Check, CheckResult, Health, Need
 from broker.ops.metrics import Metrics
-from broker.ops.server import ops_server
+from broker.ops.server import Shown, ops_server
 from support.facts import KINDS, THE_TENANT, example_of
+from support.status import some_view
 from support.waiting import until
 
 FREE_PORT = Address(host="127.0.0.1", port=0)
+
+SOON_BLOCKED = timedelta(seconds=1.5)
+"""Three beats: enough for a loop that goes on, on a machine that is busy."""
 
 # As Prometheus 3 asks.
 PROMETHEUS = (
@@ -43,11 +49,15 @@ class Ops:
         return await self.http.get(path, headers={} if accept is None else {"Accept": accept})
 
 
+def shown_by(ops: Ops) -> Shown:
+    return Shown(health=ops.health, registry=ops.metrics.registry, status=some_view)
+
+
 @dataclass(slots=True)
 class Postgres:
     """Something to check."""
 
-    finds: CheckResult = field(default_factory=CheckResult)
+    finds: CheckResult = field(default_factory=lambda: CheckResult(details={"version": "18.1"}))
     is_asked: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -68,7 +78,14 @@ async def _serving(postgres: Postgres) -> AsyncIterator[Ops]:
     health = Health([check], observer=metrics)
     health.on_change(metrics.health_changed)
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(ops_server(FREE_PORT, health, metrics.registry))
+        shown = Shown(
+            health=health,
+            registry=metrics.registry,
+            status=lambda: some_view(health=health.snapshot()),
+        )
+        url = await stack.enter_async_context(
+            ops_server(FREE_PORT, shown, blocked_after=SOON_BLOCKED)
+        )
         client = httpx.AsyncClient(base_url=url, trust_env=False)
         http = await stack.enter_async_context(client)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -112,6 +129,60 @@ async def test_it_lives_while_a_check_hangs_and_is_not_ready(hanging: Ops) -> No
     assert (ready.status_code, ready.text) == (503, "not ready: postgres\n")
 
 
+class Prober(threading.Thread):
+    """Asks for a path from outside the event loop, until the answer is another than 200."""
+
+    def __init__(self, url: httpx.URL, path: str) -> None:
+        super().__init__(name="a prober")
+        self._url = url.join(path)
+        self.answer: httpx.Response | None = None
+
+    def run(self) -> None:
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            while (answer := client.get(self._url)).status_code == 200:
+                pass
+            self.answer = answer
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/livez", "the event loop is blocked for"),
+        ("/readyz", "not ready: the event loop does not answer"),
+        ("/statusz", "not ready: the event loop does not answer"),
+    ],
+)
+async def test_a_loop_that_is_really_blocked_is_told(ops: Ops, path: str, said: str) -> None:
+    prober = Prober(ops.http.base_url, path)
+    prober.start()
+
+    prober.join()  # blocks the loop until the prober has seen it
+
+    assert prober.answer is not None
+    assert prober.answer.status_code == 503
+    assert prober.answer.text.startswith(said)
+
+
+async def test_it_lives_again_once_the_loop_goes_on(ops: Ops) -> None:
+    prober = Prober(ops.http.base_url, "/livez")
+    prober.start()
+    prober.join()
+
+    async with asyncio.timeout(20):
+        while (answer := await ops.get("/livez")).status_code != 200:
+            assert answer.text.startswith("the event loop is blocked")
+
+
+async def test_metrics_are_told_while_the_loop_is_blocked(ops: Ops) -> None:
+    told = Prober(ops.http.base_url, "/livez")
+    told.start()
+    told.join()
+
+    metrics = httpx.get(ops.http.base_url.join("/metrics"), trust_env=False)  # noqa: ASYNC210 - blocks the loop on purpose
+
+    assert metrics.status_code == 200
+
+
 async def test_what_is_bad_is_named(hanging: Ops, postgres: Postgres) -> None:
     postgres.finds = CheckResult(error="SCHEMA_TOO_OLD")
     postgres.may_answer.set()
@@ -145,10 +216,12 @@ async def test_everything_that_is_known_is_told_to_who_asks(ops: Ops) -> None:
         "can_persist": True,
         "checks": {
             "postgres": {
-                "ok": True,
+                "name": "postgres",
+                "healthy": True,
                 "needed_for": ["persist", "refresh", "serve"],
                 "last_error": None,
                 "last_error_age_seconds": None,
+                "details": {"version": "18.1"},
             }
         },
     }
@@ -162,7 +235,7 @@ async def test_a_drain_is_told_to_who_asks(ops: Ops) -> None:
     told = answer.json()
     assert answer.status_code == 503
     assert (told["ready"], told["draining"], told["can_refresh"]) == (False, True, False)
-    assert told["checks"]["postgres"]["ok"]
+    assert told["checks"]["postgres"]["healthy"]
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "text/plain;version=0.0.4"])
@@ -205,15 +278,24 @@ async def test_metrics_tell_of_health_and_of_no_tenant(ops: Ops) -> None:
     assert THE_TENANT not in shown
 
 
+async def test_the_page_is_shown_with_nothing_to_run_or_load(ops: Ops) -> None:
+    answer = await ops.get("/statusz")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "<h1>" in answer.text
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz/postgres", "/docs"])
 async def test_there_is_nothing_else_to_be_found(ops: Ops, path: str) -> None:
     assert (await ops.get(path)).status_code == 404
 
 
 async def test_nothing_can_be_changed(ops: Ops) -> None:
-    answers = [await ops.http.post(path) for path in ("/livez", "/readyz", "/metrics")]
+    answers = [await ops.http.post(path) for path in ("/livez", "/readyz", "/metrics", "/statusz")]
 
-    assert [answer.status_code for answer in answers] == [405, 405, 405]
+    assert [answer.status_code for answer in answers] == [405] * 4
 
 
 async def test_signals_stay_those_of_the_process() -> None:
@@ -230,7 +312,7 @@ async def test_a_port_that_is_taken_is_an_error(ops: Ops) -> None:
 
     said = f"cannot listen on {taken} \\(BROKER_OPS_ADDRESS\\): .* in use .*"
     with pytest.raises(OSError, match=f"^{said}$"):
-        async with ops_server(taken, ops.health, ops.metrics.registry):
+        async with ops_server(taken, shown_by(ops)):
             pass
 
 

@@ -304,15 +304,9 @@ async def test_an_unknown_call_is_unimplemented(served: Served) -> None:
 Call: TypeAlias = Callable[[grpc.aio.Channel], Awaitable[object]]
 
 LATER: dict[str, Call] = {
-    "OperationsService/RefreshGrant": lambda channel: OperationsServiceStub(channel).RefreshGrant(
-        operations_service_pb2.RefreshGrantRequest()
-    ),
     "OperationsService/ExplainGrant": lambda channel: OperationsServiceStub(channel).ExplainGrant(
         operations_service_pb2.ExplainGrantRequest()
     ),
-    "OperationsService/GetFleetStatus": lambda channel: OperationsServiceStub(
-        channel
-    ).GetFleetStatus(operations_service_pb2.GetFleetStatusRequest()),
 }
 
 
@@ -481,7 +475,13 @@ async def test_the_guard_is_released_as_the_caller_decides(
 
 async def test_the_guards_record_names_who_decided() -> None:
     broker = FakeBroker()
-    operations = OperationsService(broker, keys=broker, caller_of=lambda _: "sa:on-call")
+    operations = OperationsService(
+        broker,
+        rotations=broker,
+        reports=broker,
+        keys=broker,
+        caller_of=lambda _: "sa:on-call",
+    )
     request = ReleaseGuardRequest(action=ReleaseGuardRequest.ACTION_DISCARD, reason="OPS-17")
 
     async with serving(operations=operations) as served:

@@ -1,7 +1,7 @@
 """A service from memory, for tests of the edge: it does as told, and remembers what it was asked.
 
 `FakeBroker.failure` is raised by every call; `FakeBroker.hold()` makes calls wait. What it answers
-is what its callers put into `served`, `released`, `rewraps` and `grants`.
+is what its callers put into `served`, `released`, `rewraps`, `grants` and `report`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final, TypedDict, Unpack
 
 from broker.domain.errors import BrokerError, TenantNotFound
 from broker.domain.facts import Source
+from broker.domain.fleet_report import FleetReport
 from broker.domain.grant import Grant, GrantState
 from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, Secret
@@ -23,6 +24,7 @@ from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
     ImportGrant,
+    RefreshGrant,
     RevokeGrant,
     ServedToken,
     StartAuthorization,
@@ -32,6 +34,7 @@ from broker.service.rewrapping import RewrapProgress
 from broker.service.watch import Watch
 from broker.service.watching import Watching
 from support.grants import THE_NOW, some_grant
+from support.reports import some_report
 
 _SERVED: Final = ServedToken(
     access_token=AccessToken(Secret("fake-access-7")),
@@ -88,6 +91,14 @@ class AskedForRewrap:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedForRotation:
+    """What `refresh_grant` was asked."""
+
+    request: RefreshGrant
+    budget: timedelta
+
+
 class FakeBroker:
     """All that the edge asks of the service."""
 
@@ -101,6 +112,7 @@ class FakeBroker:
         self.released = Released(released=5, remaining=2)
         self.rewraps = [RewrapProgress(key_id=7, total=3), RewrapProgress(key_id=7, total=3)]
         self.grants = {"acme": some_grant()}
+        self.report = some_report()
         self.waiting = asyncio.Event()
         self._may_go = asyncio.Event()
         self._may_go.set()
@@ -194,6 +206,18 @@ class FakeBroker:
             yield progress
         await self._ask("the last")
         yield self.rewraps[-1]
+
+    async def refresh_grant(self, request: RefreshGrant, *, budget: timedelta) -> Grant:
+        """Lets the grant have its next generation."""
+        grant = await self.get_grant(request.tenant)
+        await self._ask(AskedForRotation(request=request, budget=budget))
+        self.grants[request.tenant] = replace(grant, generation=grant.generation + 1)
+        return self.grants[request.tenant]
+
+    async def fleet_report(self) -> FleetReport:
+        """Answers what is in `report`."""
+        await self._ask("the fleet")
+        return self.report
 
     async def _connect(self, tenant: str, request: object) -> Grant:
         await self._ask(request)

@@ -89,7 +89,8 @@ def servicers_of(broker: FakeBroker, operations: OperationsService | None = None
     return Servicers(
         tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
-        operations=operations or OperationsService(broker, keys=broker),
+        operations=operations
+        or OperationsService(broker, rotations=broker, reports=broker, keys=broker),
         health=HealthService(),
     )
 

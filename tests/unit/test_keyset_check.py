@@ -51,6 +51,8 @@ def check(path: Path, rows: Rows) -> KeysetCheck:
         home=THE_HOME,
         pleo=PleoWatch(),
         on_refused=lambda _: None,
+        breaker=lambda: None,
+        certificate=lambda: None,
     )
     return KeysetCheck(subjects)
 
