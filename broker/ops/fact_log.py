@@ -40,6 +40,7 @@ from broker.domain.facts import (
     PastChanged,
     ReauthBecameRequired,
     RejectionReported,
+    RenewalEnded,
     SettlementDelayed,
     TokenServed,
     WrittenBack,
@@ -103,7 +104,7 @@ def _defect(fact: DefectMet) -> dict[str, object]:
 def level_of(fact: Fact) -> LogLevel:
     """Returns how loudly a fact is told."""
     match fact:
-        case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered():
+        case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered() | RenewalEnded():
             return LogLevel.DEBUG
         case MemoryDropped():
             return LogLevel.INFO if fact.tenant is None else LogLevel.DEBUG

@@ -36,6 +36,7 @@ from broker.domain.facts import (
     PastChanged,
     ReauthBecameRequired,
     RejectionReported,
+    RenewalEnded,
     SettlementDelayed,
     TokenServed,
     WrittenBack,
@@ -47,6 +48,7 @@ from broker.ops.files_metrics import FilesMetrics
 from broker.ops.fleet_metrics import FleetMetrics
 from broker.ops.health import HealthSnapshot
 from broker.ops.instruments import Instruments
+from broker.ops.renewal_metrics import RenewalMetrics
 from broker.ops.serving_metrics import ServingMetrics
 from broker.ops.trouble_metrics import TroubleMetrics
 
@@ -61,6 +63,7 @@ class Metrics:
         self._make = make = Instruments(registry=self.registry)
         self._calls = CallMetrics(make)
         self._serving = ServingMetrics(make)
+        self._renewals = RenewalMetrics(make)
         self._attempts = AttemptMetrics(make)
         self._escrows = EscrowMetrics(make)
         self._fleet = FleetMetrics(make)
@@ -77,13 +80,19 @@ class Metrics:
     def observe(self, fact: Fact) -> None:
         """Counts a fact."""
         match fact:
-            case TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered():
+            case (
+                TokenServed() | FlightStarted() | FlightEnded() | LeaseAnswered() | MemoryDropped()
+            ):
                 self._serving.observe(fact)
-            case MemoryDropped():
-                self._serving.observe(fact)
-            case AttemptClaimed() | AttemptSending() | AttemptAnswered() | AttemptSettled():
-                self._attempts.observe(fact)
-            case SettlementDelayed():
+            case RenewalEnded():
+                self._renewals.observe(fact)
+            case (
+                AttemptClaimed()
+                | AttemptSending()
+                | AttemptAnswered()
+                | AttemptSettled()
+                | SettlementDelayed()
+            ):
                 self._attempts.observe(fact)
             case EscrowWritten() | EscrowAdopted() | EscrowsUnreachable() | WrittenBack():
                 self._escrows.observe(fact)
