@@ -56,6 +56,7 @@ from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
 from broker.store.pool import Pool, open_pool
+from broker.store.renewals import PostgresRenewals
 from broker.store.rewrapping import PostgresKeys
 from broker.store.sealing import Keyring
 from broker.store.tally import PostgresTally
@@ -229,6 +230,7 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
             on_history_lost=on_history_lost,
         ),
         fleet=PostgresFleet(outside.pool),
+        renewals=PostgresRenewals(outside.pool, keepalive=settings.keepalive),
         consents=PostgresConsents(outside.pool, outside.keyring),
         leases=RedisLeases(outside.redis, prefix=prefix),
         escrows=outside.escrows,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol, TypeAlias
 
@@ -25,6 +25,7 @@ from broker.domain.history import AttemptOutcome, AttemptRecord, FleetAct, Grant
 from broker.domain.imports import Import
 from broker.domain.past import Past
 from broker.domain.policy import EVERYBODY, Tenants
+from broker.domain.renewal import Planned
 from broker.domain.requests import AuthorizationRequest, TokenRequest
 from broker.domain.secret import AccessToken, RefreshToken
 
@@ -241,6 +242,27 @@ class FleetStore(Protocol):
 
         Where a limit cuts off, what a hold may still be about comes before what is over.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A grant that this replica is to renew."""
+
+    tenant: str
+    delay: timedelta
+    """Since it was due."""
+
+
+class Renewals(Protocol):
+    """What is due as planned work. Raises `StoreUnavailable`, and nothing else."""
+
+    async def take(self, which: Planned, *, limit: int) -> Sequence[Due]:
+        """Takes the longest overdue ones, which nobody else is given for `TAKEN_FOR`.
+
+        What is locked by another transaction is passed over. Costs what is due, however many grants
+        there are.
+        """
+        ...
 
 
 class ConsentStore(Protocol):

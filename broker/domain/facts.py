@@ -244,6 +244,18 @@ class EvidenceUnread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalEnded:
+    """A rotation as planned work is over, or there was nothing to do any more."""
+
+    tenant: str
+    overdue_for: timedelta
+    """When it was taken up."""
+
+    reason: str
+    """Why it failed; empty where it did not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryDropped:
     """Copies of tokens in memory may be out of date, all or one tenant's, and are read again."""
 
@@ -339,6 +351,7 @@ Fact: TypeAlias = (
     | WrittenBack
     | EvidenceUnread
     | MemoryDropped
+    | RenewalEnded
     | HistoryLost
     | LoopFailed
     | FilesLoaded

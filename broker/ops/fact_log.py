@@ -42,6 +42,7 @@ from broker.domain.facts import (
     PastChanged,
     ReauthBecameRequired,
     RejectionReported,
+    RenewalEnded,
     SealedValueUnreadable,
     SettlementDelayed,
     TokenServed,
@@ -107,7 +108,14 @@ def _defect(fact: DefectMet) -> dict[str, object]:
 def level_of(fact: Fact) -> LogLevel:
     """Returns how loudly a fact is told."""
     match fact:
-        case TokenServed() | FlightStarted() | FlightJoined() | FlightEnded() | LeaseAnswered():
+        case (
+            TokenServed()
+            | FlightStarted()
+            | FlightJoined()
+            | FlightEnded()
+            | LeaseAnswered()
+            | RenewalEnded()
+        ):
             return LogLevel.DEBUG
         case MemoryDropped():
             return LogLevel.INFO if fact.tenant is None else LogLevel.DEBUG

@@ -38,6 +38,7 @@ from broker.domain.facts import (
     PastChanged,
     ReauthBecameRequired,
     RejectionReported,
+    RenewalEnded,
     SealedValueUnreadable,
     SettlementDelayed,
     TokenServed,
@@ -53,6 +54,7 @@ from broker.ops.fleet_metrics import FleetMetrics
 from broker.ops.health import HealthSnapshot
 from broker.ops.instruments import LAG_SECONDS, Instruments
 from broker.ops.keys_metrics import KeysMetrics
+from broker.ops.renewal_metrics import RenewalMetrics
 from broker.ops.serving_metrics import ServingMetrics
 from broker.ops.trouble_metrics import TroubleMetrics
 from broker.store.census import Census
@@ -69,6 +71,7 @@ class Metrics:
         self._make = make = Instruments(registry=self.registry)
         self._calls = CallMetrics(make)
         self._serving = ServingMetrics(make)
+        self._renewals = RenewalMetrics(make)
         self._attempts = AttemptMetrics(make)
         self._escrows = EscrowMetrics(make)
         self._fleet = FleetMetrics(make)
@@ -102,6 +105,8 @@ class Metrics:
                 | MemoryDropped()
             ):
                 self._serving.observe(fact)
+            case RenewalEnded():
+                self._renewals.observe(fact)
             case (
                 AttemptClaimed()
                 | AttemptSending()

@@ -25,6 +25,7 @@ from broker.ports import (
     Leases,
     Observer,
     Provider,
+    Renewals,
 )
 from broker.service import fleet as fleets
 from broker.service import guard as guards
@@ -52,6 +53,7 @@ from broker.service.overseeing import Overseer
 from broker.service.recall import Recall
 from broker.service.refresh import Refresher
 from broker.service.rejections import Rejections
+from broker.service.renewing import Renewing
 from broker.service.rotating import Rotating
 from broker.service.rows import Rows
 from broker.service.safekeeping import Safekeeping
@@ -79,6 +81,7 @@ class Ports:
 
     store: GrantStore
     fleet: FleetStore
+    renewals: Renewals
     consents: ConsentStore
     leases: Leases
     announcements: Announcements
@@ -134,6 +137,7 @@ class Service:
     news: News
     usage: Usage
     watching: Watching
+    renewing: Renewing
     observer: Observer
 
     def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
@@ -142,6 +146,7 @@ class Service:
             "announcements": lambda: self._repeat("announcements", self.news.listen, POLL_SECONDS),
             "changes": lambda: self._repeat("changes", self.news.poll, POLL_SECONDS),
             "watches": lambda: self._repeat("watches", self.watching.run, POLL_SECONDS),
+            "renewals": lambda: self._repeat("renewals", self.renewing.run, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
             "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),
             "recall": lambda: self._repeat("recall", self.writing_back.turn, TURN_SECONDS),
@@ -162,6 +167,7 @@ class Service:
         seconds; what is on the wire, or has a pair that is neither stored nor in escrow, for as
         long as it takes. So for escrows of others that were read and are not stored.
         """
+        self.renewing.stop()
         self.claims.stop()
         await self._landed(patience)
         await self.holdings.none_left()
@@ -256,6 +262,13 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
         news=base.news,
         usage=usage,
         watching=watching,
+        renewing=Renewing(
+            ports.renewals,
+            obtain.renew,
+            ports.observer,
+            fleet=base.fleet,
+            turnstile=base.turnstile,
+        ),
         observer=ports.observer,
     )
 

@@ -41,6 +41,9 @@ class Errand:
     overdue: asyncio.Future[None]
     """Done when Pleo takes longer than a whole request may."""
 
+    has_turn: bool = False
+    """Whether it has a place at the turnstile, as planned work has."""
+
     source: Source = Source.DATABASE
     lease_waits: int = 0
 
@@ -115,7 +118,7 @@ class Fetcher:
         return await self._attempt(errand, reading)
 
     async def _attempt(self, errand: Errand, reading: Reading) -> Reading:
-        after = await self._refresher.refresh(reading, errand.overdue)
+        after = await self._refresher.refresh(reading, errand.overdue, has_turn=errand.has_turn)
         self._memory.keep(after)
         if after.grant.generation > reading.grant.generation:
             errand.source = Source.REFRESH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from broker.domain.facts import TokenServed
@@ -47,6 +48,25 @@ class Obtain:
         self._observer.observe(TokenServed(source=got.source, degraded=got.is_degraded))
         return got
 
+    async def renew(self, tenant: str) -> None:
+        """Gets a token fresh as planned work, for whoever has a place at the turnstile.
+
+        Raises:
+            BrokerError: it is not fresh; the class says why.
+        """
+
+        async def work(flight: Flight[ServedToken]) -> ServedToken:
+            return await self._get_fresh(
+                Errand(tenant=tenant, above_generation=0, overdue=flight.overdue, has_turn=True)
+            )
+
+        # The flight of callers, so that each shares the other's.
+        flight = self._flights.join((tenant, None), tenant, work)
+        await asyncio.wait({flight.landing})
+        error = flight.landing.exception()
+        if error is not None:
+            raise error.with_traceback(None)
+
     def _at_hand(self, tenant: str, above_generation: int) -> ServedToken | None:
         remembered = self._memory.fresh(tenant)
         if remembered is not None and remembered.generation > above_generation:
@@ -69,6 +89,10 @@ class Obtain:
         above = 0
         if rejected_generation is not None:
             above = await self._rejections.generation_to_beat(flight.tenant, rejected_generation)
-        errand = Errand(tenant=flight.tenant, above_generation=above, overdue=flight.overdue)
+        return await self._get_fresh(
+            Errand(tenant=flight.tenant, above_generation=above, overdue=flight.overdue)
+        )
+
+    async def _get_fresh(self, errand: Errand) -> ServedToken:
         reading = await self._fetcher.fetch(errand, self._observer)
         return served(reading, errand.source)

@@ -7,6 +7,7 @@ followed to its answer (law 8, RFC 9700 §4.14).
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from broker.domain.answers import Refused
 from broker.domain.facts import ReauthBecameRequired
@@ -42,8 +43,12 @@ class Refresher:
         self._fleet = fleet
         self._turnstile = turnstile
 
-    async def refresh(self, reading: Reading, overdue: asyncio.Future[None]) -> Reading:
+    async def refresh(
+        self, reading: Reading, overdue: asyncio.Future[None], *, has_turn: bool = False
+    ) -> Reading:
         """Makes one attempt and returns the row after it, whatever came of it.
+
+        `has_turn`: whoever asks has a place at the turnstile already.
 
         Raises:
             StoreUnavailable: PostgreSQL was away before anything was sent, or took no settlement
@@ -52,14 +57,14 @@ class Refresher:
         """
         # Asked before the queue too: it would only grow while the breaker is open.
         self._fleet.check(reading.grant.tenant)
-        sent = await self._send(reading, overdue)
+        sent = await self._send(reading, overdue, has_turn=has_turn)
         return sent if isinstance(sent, Reading) else await self._settle(*sent)
 
     async def _send(
-        self, reading: Reading, overdue: asyncio.Future[None]
+        self, reading: Reading, overdue: asyncio.Future[None], *, has_turn: bool
     ) -> tuple[Claimed, Presentation] | Reading:
         """Presents once, and returns what came of it; the row where it was not to be."""
-        async with self._turnstile.turn():
+        async with self._turn(has_turn=has_turn):
             is_probe = await self._fleet.admit(reading.grant.tenant)
             claimed = await self._claims.claim_refresh(reading)
             if isinstance(claimed, Reading):
@@ -72,10 +77,13 @@ class Refresher:
             # Of a breaker that has opened since it was no probe.
             is_probe = is_probe and not self._fleet.is_overtaken(claimed)
             return await self._unprobed(armed, is_probe=is_probe)
-        async with self._turnstile.turn():
+        async with self._turn(has_turn=has_turn):
             if self._fleet.is_overtaken(armed):
                 return await self._let_go(armed)
             return armed, await self._present(armed, overdue)
+
+    def _turn(self, *, has_turn: bool) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if has_turn else self._turnstile.turn()
 
     async def _unprobed(self, reading: Reading, *, is_probe: bool) -> Reading:
         """Presents nothing, and so lets another be the probe."""

@@ -42,6 +42,11 @@ class Turnstile:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def rate(self) -> float:
+        """This replica's share of the rate, per second."""
+        return self._rate()
+
+    @property
     def waiting(self) -> int:
         """How many wait."""
         return sum(map(len, self._queues.values()))

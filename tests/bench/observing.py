@@ -46,11 +46,12 @@ from broker.rpc.token_service import TokenService
 from broker.service.build import Options, Ports, Service, build_service
 from broker.v1 import token_service_pb2_grpc
 from broker.v1.token_service_pb2 import GetAccessTokenRequest
-from support.consent_service import REGISTRATION, LongChance
+from support.consent_service import KEEPALIVE, REGISTRATION, LongChance
 from support.fake_broker import FakeBroker
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.service import Fleet, fleet, virtual_now
 
@@ -94,6 +95,7 @@ def _service(ours: Fleet, observer: Observer) -> Service:
     ports = Ports(
         store=FakeGrantStore(world),
         fleet=FakeFleetStore(world),
+        renewals=FakeRenewals(world, keepalive=KEEPALIVE),
         consents=FakeConsentStore(world),
         leases=FakeLeases(redis),
         announcements=FakeAnnouncements(redis),

@@ -44,11 +44,16 @@ from support.consent_service import REGISTRATION, LongChance
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.service import Fleet, virtual_now
 
 _OF_THE_GUARD = frozenset({"guard", "canary"})
 """Loops that do nothing until so many grants are refused as no schedule here has."""
+
+_PLANNED_WORK = "renewals"
+"""Left out: its flights are those that callers start here at any moment, and a look at what is due
+in every second would be most of a schedule."""
 
 _DEFINITE = frozenset({AttemptOutcome.ROTATED, AttemptOutcome.REFUSED})
 
@@ -170,6 +175,8 @@ class Cast:
                 ports, options = self._ports(process), self._options(process)
                 process.service, process.tasks = build_service(ports, options, tasks), tasks
                 for name, loop in process.service.loops().items():
+                    if name == _PLANNED_WORK:
+                        continue
                     if name in _OF_THE_GUARD and len(self.plan.tenants) < FEWEST_GRANTS:
                         continue  # it never holds
                     tasks.create_task(loop(), name=f"{name} of {process.name}")
@@ -189,6 +196,7 @@ class Cast:
             fleet=WayToFleet(
                 process=process, inner=FakeFleetStore(world), world=world, quiet=self.quiet
             ),
+            renewals=FakeRenewals(world, keepalive=timedelta(days=20)),
             consents=WayToConsents(process=process, inner=FakeConsentStore(world)),
             leases=WayToLeases(process=process, inner=FakeLeases(redis)),
             announcements=WayToAnnouncements(process=process, inner=FakeAnnouncements(redis)),

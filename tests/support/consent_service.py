@@ -38,6 +38,7 @@ from broker.service.starting import Registration
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import Call, Hook
 from support.service import BUDGET, Fleet, Recorder
@@ -56,6 +57,8 @@ WEB: Final = "uri:spiffe://example.org/web"
 BINDING: Final = b"derived from the cookie"
 
 SCOPES: Final = ("export-items:read", "accounts:read")
+
+KEEPALIVE = timedelta(days=20)
 
 REGISTRATION: Final = Registration(
     redirect_uris=DEMO_CLIENT.redirect_uris,
@@ -253,6 +256,7 @@ def desk(
     ports = Ports(
         store=FakeGrantStore(fleet.world),
         fleet=FakeFleetStore(fleet.world),
+        renewals=FakeRenewals(fleet.world, keepalive=KEEPALIVE),
         consents=FakeConsentStore(fleet.world),
         escrows=FakeEscrows(fleet.redis),
         leases=FakeLeases(fleet.redis),

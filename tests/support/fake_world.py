@@ -78,6 +78,9 @@ class FakeWorld:
     replicas: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     """Each one's build, and when it last gave a sign of life."""
 
+    renewals_taken: dict[str, datetime] = field(default_factory=dict)
+    """Until when each tenant's renewal is somebody's."""
+
     transaction: int = 1
     """Number of the next transaction."""
 

@@ -56,8 +56,10 @@ async def test_the_loops_have_names_and_each_does_its_part() -> None:
             "fleet",
             "guard",
             "recall",
+            "renewals",
             "tidying",
             "usage",
+            "watches",
         ]
 
 

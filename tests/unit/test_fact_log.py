@@ -106,7 +106,7 @@ def test_what_happens_at_every_call_is_for_debugging(kind: type[Fact]) -> None:
 
     written.facts.observe(example_of(kind))
 
-    is_for_debugging = kind.__name__.startswith(("Token", "Flight", "Lease", "Memory"))
+    is_for_debugging = kind.__name__.startswith(("Token", "Flight", "Lease", "Memory", "Renewal"))
     assert (written.text == "") == is_for_debugging
 
 
