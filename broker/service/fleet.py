@@ -124,7 +124,10 @@ class Fleet:
             StoreUnavailable: it may have been noted.
         """
         within = max(self._times.span, unseen_for)
-        await self.change(lambda state, now: rewound(state, now, noted_within=within))
+        # PostgreSQL's own word, read after the loss: `_Seen.now` is ahead where a look stood still,
+        # and a change that is noted ahead of time would pass for a clock set back.
+        at = (await self._read()).snapshot.read_at
+        await self.change(lambda state, _: rewound(state, at, noted_within=within))
 
     async def beat(self) -> None:
         """Gives a sign of life once, and counts who else does.
@@ -241,7 +244,7 @@ class Fleet:
         seen = self._seen or await self._read()
         while True:
             before, now = seen.snapshot, seen.now()
-            after = propose(noticed(before.state, before.live, now), now)
+            after = propose(noticed(before.state, before.live, before.read_at), now)
             if after == before.state:
                 return False
             asked_at = asyncio.get_running_loop().time()

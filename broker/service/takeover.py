@@ -105,10 +105,12 @@ class Takeover:
     def _must_wait(self, plan: Plan, reading: Reading) -> bool:
         """Whether a silent owner may still store what the same token was rotated to (law 3).
 
-        Measured here, as the quarantine of a refresh, and only while PostgreSQL answers: a read
-        that fails ends the import, and the next one begins anew.
+        Or what a consent brought, which killed the token that is to be kept: no presentation would
+        tell. Measured here, as the quarantine of a refresh, and only while PostgreSQL answers: a
+        read that fails ends the import, and the next one begins anew.
         """
-        if not plan.presents_again or not is_abandoned(reading.grant, reading.now):
+        may_matter = plan.presents_again or (plan.keeps_living and _is_consent(reading.grant))
+        if not may_matter or not is_abandoned(reading.grant, reading.now):
             return False
         number, now = reading.grant.last_attempt, asyncio.get_running_loop().time()
         if self._silent[0] != number:
@@ -206,3 +208,8 @@ def _claim(plan: Plan, seen: Reading, *, must_wait: bool) -> Claim:
         beside=lambda _: PutImport(record=plan.record),
         presents=not plan.keeps_living,
     )
+
+
+def _is_consent(grant: Grant) -> bool:
+    """Whether the row's attempt presents something else than the grant's own refresh token."""
+    return grant.attempt is not None and grant.attempt.kind is not AttemptKind.REFRESH

@@ -28,9 +28,9 @@ from broker.domain.history import AttemptOutcome
 from broker.domain.imports import OUTCOME_UNKNOWN, ImportOutcome
 from broker.domain.secret import RefreshToken, Secret
 from broker.sandbox.faults import Alter, Drop, Hold, Revoke, Step, fail, rate_limit, refuse
-from support.consent_service import ACME, BLUE, desk, the_import
+from support.consent_service import ACME, BLUE, HoldOne, desk, the_import
 from support.fake_provider import Connected
-from support.service import Fleet, fleet, seconds_gone, virtual_now
+from support.service import TIMES, Fleet, fleet, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 A_WHILE = timedelta(minutes=10)
@@ -701,3 +701,32 @@ async def test_an_import_that_presents_nothing_waits_for_no_turn() -> None:
             )
 
         assert (grant.generation, ours.counts().presentations) == (1, 0)
+
+
+@in_virtual_time
+async def test_a_kept_token_waits_for_a_consent_whose_process_stood_still() -> None:
+    async with fleet() as ours:
+        made = ours.pleo.connect()
+        one, two = desk(ours), desk(ours, "two")
+        came = await one.consented()
+        stands_still = HoldOne("apply", 2)
+        ours.world.on_arrival = stands_still
+        exchange = one.call(one.complete(came))
+        await stands_still.reached.wait()
+        await pass_time(TIMES.span.total_seconds())
+        living = virtual_now() + A_WHILE
+
+        bring = two.call(
+            two.bring(
+                made.refresh_token,
+                access_token=made.access_token,
+                expires_at=living,
+                replace=True,
+            )
+        )
+        await pass_time(1)
+        stands_still.let_go()
+
+        assert isinstance(await exchange, Grant)
+        assert isinstance(await bring, RefreshOutcomeUnknown)
+        assert pair_of(ours.grant()).access_token != made.access_token

@@ -27,7 +27,7 @@ from broker.service.wire import presented_token
 from support.consent_service import Desk, desk, exchanges, looping
 from support.fake_world import Call, Saved
 from support.grants import THE_NOW, some_attempt, some_issue
-from support.service import TIMES, Fleet, Replica, fleet, seconds_gone
+from support.service import TIMES, Fleet, Gate, Replica, fleet, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 SPAN = TIMES.span.total_seconds()
@@ -55,6 +55,10 @@ async def lost_rotation(ours: Fleet, *, of: Replica) -> Saved:
     await of.get()
     await pass_time(1)
     return saved
+
+
+async def no_gate(_: Call) -> None:
+    """Lets everybody pass, but for whom another holds already."""
 
 
 def is_pleos_newest(ours: Fleet) -> bool:
@@ -199,6 +203,33 @@ async def test_who_hears_of_it_much_later_holds_nobody_up_again() -> None:
 
         assert ours.world.fleet.timeline_since == since
         assert not (await two.rows.read("acme")).is_held_up()
+
+
+@in_virtual_time
+async def test_who_stood_still_over_its_look_does_not_note_a_time_ahead() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one, two = ours.replica(), ours.replica("two")
+        await watching(one)
+        await watching(two)
+        await pass_time(1)
+        still = Gate("read fleet")
+        ours.world.on_arrival = still
+        looks = ours.tasks.create_task(two.known.poll(), name="a look that stands still")
+        await still.reached.wait()
+        await pass_time(1.5 * SPAN)
+        ours.world.on_arrival = no_gate
+        await restored(ours, ours.world.save(), one)
+        await pass_time(0.5 * SPAN)
+        still.open()
+        await looks
+
+        await two.news.poll()
+
+        since = ours.world.fleet.timeline_since
+        assert since is not None
+        assert since <= virtual_now()
+        assert (await one.rows.read("acme")).is_held_up()
 
 
 @in_virtual_time
