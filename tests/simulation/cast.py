@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from broker.domain.facts import (
 from broker.domain.guard import FEWEST_GRANTS
 from broker.domain.history import AttemptOutcome
 from broker.service.build import Options, Ports, build_service
+from broker.service.writing_back import TURN_SECONDS as RECALL_SECONDS
 from simulation.commits import Commits
 from simulation.keeping import Keeping
 from simulation.laws import Laws
@@ -137,6 +138,9 @@ class Cast:
         self.laws = Laws(self.story, self.keeping)
         self.commits = Commits(self.laws)
         self.quiet = Quiet()
+        self.losses = Quiet()
+        """Stirred where PostgreSQL loses commits."""
+
         fleet.pleo.on_acting = self.laws.reached
         self.serving = Serving(self.story, self.laws)
         self.are_faults_over = False
@@ -172,7 +176,13 @@ class Cast:
                 for name, loop in process.service.loops().items():
                     if name in _OF_THE_GUARD and len(self.plan.tenants) < FEWEST_GRANTS:
                         continue  # it never holds
-                    tasks.create_task(loop(), name=f"{name} of {process.name}")
+                    turns = self._recall(loop) if name == "recall" else loop()
+                    tasks.create_task(turns, name=f"{name} of {process.name}")
+
+    async def _recall(self, loop: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Compares what PostgreSQL may have lost, which is nothing until it loses something."""
+        await self.losses.pass_turns(RECALL_SECONDS)
+        await loop()
 
     def _ports(self, process: Process) -> Ports:
         world, redis, pleo = self.fleet.world, self.fleet.redis, self.fleet.pleo

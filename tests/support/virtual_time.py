@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, Self, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,6 +60,7 @@ class _VirtualLoop(asyncio.BaseEventLoop):
         self._due: deque[_Turn] = deque()
         self._timers: list[tuple[float, int, _Turn]] = []
         self._count = 0
+        self._is_stopped = False
 
     def time(self) -> float:
         return self._now
@@ -81,7 +82,12 @@ class _VirtualLoop(asyncio.BaseEventLoop):
         *args: object,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        # As `call_at`, without the way there: most of what waits here waits so.
+        when = self._now + delay
+        turn = _Turn(when, callback, args, context or copy_context())
+        self._count += 1
+        heappush(self._timers, (when, self._count, turn))
+        return turn
 
     def call_at(
         self,
@@ -96,23 +102,32 @@ class _VirtualLoop(asyncio.BaseEventLoop):
         return turn
 
     def _run_once(self) -> None:
-        """Gives everybody a turn who is due. `BaseEventLoop` calls it until it is stopped."""
+        """Gives everybody a turn who is due, until the loop is stopped."""
         due, timers = self._due, self._timers
-        if not due:
-            self._let_time_pass()
-        while timers and timers[0][0] <= self._now:
-            due.append(heappop(timers)[2])
-        for _ in range(len(due)):
-            turn = due.popleft()
-            if turn.is_off:
-                continue
-            try:
-                turn.context.run(turn.callback, *turn.args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # noqa: BLE001 - as every loop: told, and the next one
-                told = {"message": f"{turn.callback!r} failed", "exception": error}
-                self.call_exception_handler(told)
+        while True:
+            if not due:
+                self._let_time_pass()
+            now = self._now
+            while timers and timers[0][0] <= now:
+                due.append(heappop(timers)[2])
+            for _ in range(len(due)):
+                turn = due.popleft()
+                if turn.is_off:
+                    continue
+                try:
+                    turn.context.run(turn.callback, *turn.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as every loop: told, and the next
+                    told = {"message": f"{turn.callback!r} failed", "exception": error}
+                    self.call_exception_handler(told)
+            if self._is_stopped:
+                self._is_stopped = False
+                return
+
+    def stop(self) -> None:
+        super().stop()
+        self._is_stopped = True
 
     def _let_time_pass(self) -> None:
         timers = self._timers
@@ -139,17 +154,46 @@ def in_virtual_time(test: Callable[P, Coroutine[object, object, None]]) -> Calla
     return run
 
 
+class _Nap:
+    """What a sleeper waits for. One turn wakes it, where a future and its timer would take two."""
+
+    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_seconds", "_turn")
+
+    def __init__(self, seconds: float) -> None:
+        self._asyncio_future_blocking = True
+        self._is_cancelled = False
+        self._loop = asyncio.get_running_loop()
+        self._seconds = seconds
+        self._turn: asyncio.TimerHandle | None = None
+
+    def __await__(self) -> Generator[Self, None, None]:
+        yield self
+
+    # What a task asks of a future that it waits for:
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, wake: Callable[[Self], object], *, context: Context) -> None:
+        self._turn = self._loop.call_later(self._seconds, wake, self, context=context)
+
+    def cancel(self, msg: object = None) -> bool:
+        del msg
+        if self._turn is not None and not self._is_cancelled:
+            self._turn.cancel()
+            self._is_cancelled = True
+            turn = cast("_Turn", self._turn)
+            self._loop.call_soon(turn.callback, self, context=turn.context)
+        return True
+
+    def result(self) -> None:
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+
+
 async def nap(seconds: float) -> None:
     """Lets time pass as `asyncio.sleep` does, which is half of what a simulation does, for less."""
-    loop = asyncio.get_running_loop()
-    woken: asyncio.Future[None] = loop.create_future()
-    loop.call_later(seconds, _wake, woken)
-    await woken
-
-
-def _wake(sleeper: asyncio.Future[None]) -> None:
-    if not sleeper.done():  # or it was cancelled
-        sleeper.set_result(None)
+    await _Nap(seconds)
 
 
 async def pass_time(seconds: float) -> None:
