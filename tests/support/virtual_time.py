@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from typing import Final, ParamSpec, Self, TypeVar, cast
+from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,46 +154,17 @@ def in_virtual_time(test: Callable[P, Coroutine[object, object, None]]) -> Calla
     return run
 
 
-class _Nap:
-    """What a sleeper waits for. One turn wakes it, where a future and its timer would take two."""
-
-    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_seconds", "_turn")
-
-    def __init__(self, seconds: float) -> None:
-        self._asyncio_future_blocking = True
-        self._is_cancelled = False
-        self._loop = asyncio.get_running_loop()
-        self._seconds = seconds
-        self._turn: asyncio.TimerHandle | None = None
-
-    def __await__(self) -> Generator[Self, None, None]:
-        yield self
-
-    # What a task asks of a future that it waits for:
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    def add_done_callback(self, wake: Callable[[Self], object], *, context: Context) -> None:
-        self._turn = self._loop.call_later(self._seconds, wake, self, context=context)
-
-    def cancel(self, msg: object = None) -> bool:
-        del msg
-        if self._turn is not None and not self._is_cancelled:
-            self._turn.cancel()
-            self._is_cancelled = True
-            turn = cast("_Turn", self._turn)
-            self._loop.call_soon(turn.callback, self, context=turn.context)
-        return True
-
-    def result(self) -> None:
-        if self._is_cancelled:
-            raise asyncio.CancelledError
-
-
 async def nap(seconds: float) -> None:
     """Lets time pass as `asyncio.sleep` does, which is half of what a simulation does, for less."""
-    await _Nap(seconds)
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+    loop.call_later(seconds, _wake, woken)
+    await woken
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():  # or it was cancelled
+        sleeper.set_result(None)
 
 
 async def pass_time(seconds: float) -> None:
