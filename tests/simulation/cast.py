@@ -20,6 +20,7 @@ from broker.domain.facts import (
     EscrowWritten,
     Fact,
     LoopFailed,
+    WrittenBack,
 )
 from broker.domain.guard import FEWEST_GRANTS
 from broker.domain.history import AttemptOutcome
@@ -28,6 +29,7 @@ from broker.service.writing_back import TURN_SECONDS as RECALL_SECONDS
 from simulation.commits import Commits
 from simulation.keeping import Keeping
 from simulation.laws import Laws
+from simulation.losing import Losses
 from simulation.plan import Plan, dice
 from simulation.ports import (
     WayToAnnouncements,
@@ -82,10 +84,18 @@ class Told:
                 self._tell(f"{what} on generation {fact.base_generation}, doubt {fact.doubt.name}")
             case AttemptAnswered():
                 self._tell(f"is answered {fact.outcome} {fact.error} (attempt {fact.number})")
+            case _:
+                self._keep(fact)
+
+    def _keep(self, fact: Fact) -> None:
+        match fact:
             case EscrowWritten():
                 self._tell(f"escrows attempt {fact.number}, acknowledged {fact.is_acknowledged}")
             case EscrowsUnreachable():
                 self._tell(f"cannot look for escrows, try {fact.tries}")
+            case WrittenBack():
+                what = f"writes generation {fact.generation} of {fact.tenant} back"
+                self._tell(f"{what}: {fact.not_allowed or 'stored'}")
             case _:
                 pass
 
@@ -138,9 +148,7 @@ class Cast:
         self.laws = Laws(self.story, self.keeping)
         self.commits = Commits(self.laws)
         self.quiet = Quiet()
-        self.losses = Quiet()
-        """Stirred where PostgreSQL loses commits."""
-
+        self.losses = Losses(self.laws, self.commits)
         fleet.pleo.on_acting = self.laws.reached
         self.serving = Serving(self.story, self.laws)
         self.are_faults_over = False
@@ -181,7 +189,7 @@ class Cast:
 
     async def _recall(self, loop: Callable[[], Coroutine[None, None, None]]) -> None:
         """Compares what PostgreSQL may have lost, which is nothing until it loses something."""
-        await self.losses.pass_turns(RECALL_SECONDS)
+        await self.losses.quiet.pass_turns(RECALL_SECONDS)
         await loop()
 
     def _ports(self, process: Process) -> Ports:

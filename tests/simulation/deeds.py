@@ -111,6 +111,8 @@ class Deeds:
                 self._double()
             case "clock":
                 self._turn_clock(act)
+            case "failover":
+                self._lag(act)
             case "keys":
                 self._lose_key(act)
             case _:
@@ -128,6 +130,20 @@ class Deeds:
         self._cast.laws.clock_jumps()
         self._cast.quiet.stir()
         self._cast.clock.offset += timedelta(seconds=act.seconds * (1 if act.choice < 0.5 else -1))
+
+    def _lag(self, act: Act) -> None:
+        """Lets a standby hear nothing more of PostgreSQL, and take over later."""
+        if self._cast.losses.lag():
+            self._later(act.seconds, lambda: self._take_over(act))
+
+    def _take_over(self, act: Act) -> None:
+        if self._cast.are_faults_over:
+            return
+        self._tell("a standby takes over")
+        self._cast.losses.take_over()
+        self._cast.quiet.stir()
+        if act.choice < 0.5:
+            self._spoil("postgres", act.slot, 20 * act.choice)
 
     def _lose_key(self, act: Act) -> None:
         """Lets a tenant's pair be sealed under a key that the replicas do not have yet."""

@@ -45,6 +45,10 @@ ALL: Final[tuple[Mutant, ...]] = (
     writes.adoption_waits_for_a_merely_claimed_attempt,
     writes.revocation_takes_no_number,
     writes.revocation_leaves_the_generation,
+    service.nothing_is_written_back,
+    service.claims_follow_lost_commits_at_once,
+    service.lost_commits_leave_no_doubt,
+    writes.write_back_is_not_fenced,
     service.a_callers_end_is_the_refreshs_end,
     service.transport_retries_by_itself,
 )
@@ -79,6 +83,10 @@ SOON: Final[dict[Mutant, str]] = {
     service.reader_forgets_an_escrow_that_postgresql_refuses: "forgotten",
     writes.revocation_takes_no_number: "leaving",
     writes.revocation_leaves_the_generation: "leaving",
+    service.nothing_is_written_back: "failover",
+    service.claims_follow_lost_commits_at_once: "failover",
+    service.lost_commits_leave_no_doubt: "failover",
+    writes.write_back_is_not_fenced: "failover",
     service.a_callers_end_is_the_refreshs_end: "unlucky",
     service.transport_retries_by_itself: "unlucky",
 }
