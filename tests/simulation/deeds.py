@@ -24,6 +24,7 @@ from simulation.cast import Cast
 from simulation.laws import NOTHING_LOST
 from simulation.plan import Act
 from simulation.process import Gone, Process, Trap
+from simulation.serving import DEFECT
 
 # None is processed later than the attempt's deadline: that is `late send`.
 _FAULTS: Final[tuple[Step, ...]] = (
@@ -241,7 +242,13 @@ class Deeds:
         self._tell("all is well again")
 
     def _later(self, seconds: float, undo: Callable[[], object]) -> None:
-        asyncio.get_running_loop().call_later(seconds, undo)
+        asyncio.get_running_loop().call_later(seconds, self._undo, undo)
+
+    def _undo(self, undo: Callable[[], object]) -> None:
+        try:
+            undo()
+        except Exception as error:  # noqa: BLE001 - a loop would only tell it, and go on
+            self._cast.story.break_law(DEFECT, f"of the simulation: {error!r}")
 
     def _tell(self, what: str) -> None:
         self._cast.story.tell("-", what)
