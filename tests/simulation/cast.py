@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,13 +20,16 @@ from broker.domain.facts import (
     EscrowWritten,
     Fact,
     LoopFailed,
+    WrittenBack,
 )
 from broker.domain.guard import FEWEST_GRANTS
 from broker.domain.history import AttemptOutcome
 from broker.service.build import Options, Ports, build_service
+from broker.service.writing_back import TURN_SECONDS as RECALL_SECONDS
 from simulation.commits import Commits
 from simulation.keeping import Keeping
 from simulation.laws import Laws
+from simulation.losing import Losses
 from simulation.plan import Plan, dice
 from simulation.ports import (
     WayToAnnouncements,
@@ -86,10 +89,18 @@ class Told:
                 self._tell(f"{what} on generation {fact.base_generation}, doubt {fact.doubt.name}")
             case AttemptAnswered():
                 self._tell(f"is answered {fact.outcome} {fact.error} (attempt {fact.number})")
+            case _:
+                self._keep(fact)
+
+    def _keep(self, fact: Fact) -> None:
+        match fact:
             case EscrowWritten():
                 self._tell(f"escrows attempt {fact.number}, acknowledged {fact.is_acknowledged}")
             case EscrowsUnreachable():
                 self._tell(f"cannot look for escrows, try {fact.tries}")
+            case WrittenBack():
+                what = f"writes generation {fact.generation} of {fact.tenant} back"
+                self._tell(f"{what}: {fact.not_allowed or 'stored'}")
             case _:
                 pass
 
@@ -142,6 +153,7 @@ class Cast:
         self.laws = Laws(self.story, self.keeping)
         self.commits = Commits(self.laws)
         self.quiet = Quiet()
+        self.losses = Losses(self.laws, self.commits)
         fleet.pleo.on_acting = self.laws.reached
         self.serving = Serving(self.story, self.laws)
         self.are_faults_over = False
@@ -179,7 +191,13 @@ class Cast:
                         continue
                     if name in _OF_THE_GUARD and len(self.plan.tenants) < FEWEST_GRANTS:
                         continue  # it never holds
-                    tasks.create_task(loop(), name=f"{name} of {process.name}")
+                    turns = self._recall(loop) if name == "recall" else loop()
+                    tasks.create_task(turns, name=f"{name} of {process.name}")
+
+    async def _recall(self, loop: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Compares what PostgreSQL may have lost, which is nothing until it loses something."""
+        await self.losses.quiet.pass_turns(RECALL_SECONDS)
+        await loop()
 
     def _ports(self, process: Process) -> Ports:
         world, redis, pleo = self.fleet.world, self.fleet.redis, self.fleet.pleo

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from broker.domain.grant import AttemptPhase, Grant, GrantState, ReauthCause
 from simulation.keeping import refresh_token_of
-from simulation.laws import NEWEST_WINS, PLEOS_WORD, Laws
+from simulation.laws import NEWEST_WINS, ONE_PRESENTER, PLEOS_WORD, Laws
 from simulation.process import Process
+
+SPAN: Final = 30.0
+"""Seconds of an attempt: so long nobody claims after commits were lost."""
+
+
+def cause_of(row: Grant) -> ReauthCause | None:
+    """Returns why its customer must act."""
+    return row.reauth.cause if row.reauth else None
 
 
 class Commits:
@@ -24,14 +33,15 @@ class Commits:
         """Judges a commit at the moment at which it is durable."""
         now = asyncio.get_running_loop().time()
         self._laws.states.setdefault(after.tenant, [(now, before)]).append((now, after))
-        if after.generation not in {before.generation, before.generation + 1}:
+        # What is written back counts generations that others have seen, and were lost.
+        is_rewound = after.tenant in self._laws.rewound
+        is_next = after.generation in {before.generation, before.generation + 1}
+        if not is_next and not (is_rewound and after.generation > before.generation):
             what = f"generation {after.generation} after {before.generation}"
             self._laws.story.break_law(NEWEST_WINS, what)
         if after.last_attempt < before.last_attempt:
             self._laws.story.break_law(NEWEST_WINS, "an attempt's number was given twice")
-        attempt = after.attempt
-        if attempt is not None and attempt.phase is AttemptPhase.ARMED:
-            self._laws.armed_at.setdefault((after.tenant, attempt.number), now)
+        self._judge_attempt(before, after, now)
         if after.pair != before.pair and after.pair is not None:
             self._judge_stored(process, before, after)
         if after.state is not before.state:
@@ -46,6 +56,26 @@ class Commits:
             if after.generation == before.generation:
                 self._laws.story.break_law(NEWEST_WINS, "a revocation leaves the generation")
 
+    def forget_revocations(self) -> None:
+        """Takes note that PostgreSQL may have lost revocations."""
+        for tenant, row in self._keeping.world.rows.items():
+            if row.grant.consent_attempt <= self._floors.get(tenant, -1):
+                del self._floors[tenant]
+
+    def _judge_attempt(self, before: Grant, after: Grant, now: float) -> None:
+        attempt = after.attempt
+        if attempt is None:
+            return
+        numbered = (after.tenant, attempt.number)
+        if self._laws.attempts.setdefault(numbered, attempt.attempt_id) != attempt.attempt_id:
+            self._laws.story.break_law(NEWEST_WINS, "an attempt's number was given twice")
+        if attempt.phase is AttemptPhase.ARMED:
+            self._laws.armed_at.setdefault(numbered, now)
+        is_new = before.attempt is None or before.attempt.attempt_id != attempt.attempt_id
+        if is_new and now < self._laws.lost_at + SPAN:
+            what = f"attempt {attempt.number} is claimed where one that was lost may be on the wire"
+            self._laws.story.break_law(ONE_PRESENTER, what)
+
     def _judge_stored(self, process: Process, before: Grant, after: Grant) -> None:
         mine, theirs = refresh_token_of(after), refresh_token_of(before)
         if mine is None:
@@ -53,6 +83,8 @@ class Commits:
         if mine in self._keeping.stored:
             self._laws.story.break_law(NEWEST_WINS, "a pair is stored a second time")
         self._keeping.note_stored(mine)
+        self._keeping.committers.setdefault(mine, []).append(process)
+        self._laws.bereft.discard(after.tenant)
         what = f"{self._keeping.name(mine)} as generation {after.generation} of {after.tenant}"
         self._laws.story.tell(process.name, f"commits {what} (attempt {after.pair_attempt})")
         is_consent = after.consent_attempt != before.consent_attempt
@@ -96,8 +128,11 @@ class Commits:
         if alive:
             what = f"{self._keeping.name(alive[0])} is alive"
             self._laws.story.break_law(PLEOS_WORD, what)
+        if after.tenant in self._laws.bereft and cause_of(after) is not ReauthCause.ROTATION_LOST:
+            what = f"{cause_of(after)} although commits were lost"
+            self._laws.story.break_law(PLEOS_WORD, what)
         is_superseded = located.generation != located.grant.generation
-        cause = after.reauth.cause if after.reauth else None
+        cause = cause_of(after)
         is_unforeseen = any(
             self._laws.is_declined(each) or self._laws.is_brought(presented, each)
             for each in self._keeping.newer(located)
@@ -114,4 +149,5 @@ class Commits:
         for process in self._keeping.processes:
             if not process.is_dead:
                 kept += [pair for (of, _), pair in process.hands.items() if of == tenant]
+                kept += [pair for pair in process.remembered if self._laws.is_of(pair, tenant)]
         return [presented, *(pair for pair in dict.fromkeys(kept) if self._keeping.keepers(pair))]

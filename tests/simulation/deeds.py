@@ -24,6 +24,7 @@ from simulation.cast import Cast
 from simulation.laws import NOTHING_LOST
 from simulation.plan import Act
 from simulation.process import Gone, Process, Trap
+from simulation.serving import DEFECT
 
 # None is processed later than the attempt's deadline: that is `late send`.
 _FAULTS: Final[tuple[Step, ...]] = (
@@ -111,6 +112,8 @@ class Deeds:
                 self._double()
             case "clock":
                 self._turn_clock(act)
+            case "failover":
+                self._lag(act)
             case "keys":
                 self._lose_key(act)
             case _:
@@ -128,6 +131,20 @@ class Deeds:
         self._cast.laws.clock_jumps()
         self._cast.quiet.stir()
         self._cast.clock.offset += timedelta(seconds=act.seconds * (1 if act.choice < 0.5 else -1))
+
+    def _lag(self, act: Act) -> None:
+        """Lets a standby hear nothing more of PostgreSQL, and take over later."""
+        if self._cast.losses.lag():
+            self._later(act.seconds, lambda: self._take_over(act))
+
+    def _take_over(self, act: Act) -> None:
+        if self._cast.are_faults_over:
+            return
+        self._tell("a standby takes over")
+        self._cast.losses.take_over()
+        self._cast.quiet.stir()
+        if act.choice < 0.5:
+            self._spoil("postgres", act.slot, 20 * act.choice)
 
     def _lose_key(self, act: Act) -> None:
         """Lets a tenant's pair be sealed under a key that the replicas do not have yet."""
@@ -225,7 +242,13 @@ class Deeds:
         self._tell("all is well again")
 
     def _later(self, seconds: float, undo: Callable[[], object]) -> None:
-        asyncio.get_running_loop().call_later(seconds, undo)
+        asyncio.get_running_loop().call_later(seconds, self._undo, undo)
+
+    def _undo(self, undo: Callable[[], object]) -> None:
+        try:
+            undo()
+        except Exception as error:  # noqa: BLE001 - a loop would only tell it, and go on
+            self._cast.story.break_law(DEFECT, f"of the simulation: {error!r}")
 
     def _tell(self, what: str) -> None:
         self._cast.story.tell("-", what)

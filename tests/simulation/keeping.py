@@ -44,10 +44,31 @@ class Keeping:
     received: dict[str, list[Process]] = field(default_factory=dict)
     """Whom Pleo's answers reached."""
 
+    committers: dict[str, list[Process]] = field(default_factory=dict)
+    """Who has stored a refresh token."""
+
+    forgiven: set[str] = field(default_factory=set)
+    """Refresh tokens that PostgreSQL has lost and nobody remembers."""
+
     def note_stored(self, refresh_token: str) -> None:
         """Notes that PostgreSQL has it."""
         self.stored.add(refresh_token)
         self.kept_at.setdefault(refresh_token, asyncio.get_running_loop().time())
+
+    def lose(self, lost: set[str], *, newest: set[str]) -> None:
+        """Notes that PostgreSQL has lost these; who stored the newest of a row remembers it."""
+        self.stored.difference_update(lost)
+        self.escrowed.difference_update(lost)
+        self.forgiven.update(lost)
+        for process in self.processes:
+            process.known -= lost
+            process.remembered.clear()
+        for refresh_token in sorted(lost & newest):
+            living = [each for each in self.committers[refresh_token] if not each.is_dead]
+            for process in living:
+                process.remembered.add(refresh_token)
+            if living and self.is_alive(refresh_token):
+                self.forgiven.discard(refresh_token)
 
     def note_escrowed(self, refresh_token: str) -> None:
         """Notes that Redis has it."""
@@ -91,7 +112,7 @@ class Keeping:
         return found + [
             each.name
             for each in self.processes
-            if not each.is_dead and refresh_token in each.hands.values()
+            if not each.is_dead and each.has(refresh_token)
             if is_protected or not (each.was_paused_lately() or each.was_cut_lately())
         ]
 
@@ -117,5 +138,8 @@ class Keeping:
         """Whether it was lost on its way to PostgreSQL by what no code can help."""
         if refresh_token in self.stored or refresh_token in self.escrowed:
             return False
-        receivers = self.received.get(refresh_token, [])
+        if refresh_token in self.forgiven:
+            return True
+        receivers = [each for each in self.processes if refresh_token in each.remembered]
+        receivers = receivers or self.received.get(refresh_token, [])
         return all(each.is_dead or each.was_impaired for each in receivers)

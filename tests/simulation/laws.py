@@ -9,6 +9,8 @@ must still be answered in time, go on, and obey the fences, but which of its pai
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -83,6 +85,18 @@ class Laws:
         self.brought_by: dict[str, Shown] = {}
         """By refresh token: whose answer it came with."""
 
+        self.attempts: dict[tuple[str, int], str] = {}
+        """By tenant and number: the ids of all attempts that were ever committed."""
+
+        self.rewound: set[str] = set()
+        """Tenants of which commits were lost, once or more often."""
+
+        self.bereft: set[str] = set()
+        """Tenants of which commits were lost, and nothing was stored since."""
+
+        self.lost_at = -math.inf
+        """When PostgreSQL last lost commits, on the loop's clock."""
+
         self.haunted: set[str] = set()
         """Tenants to which something happened that no client can help; see above."""
 
@@ -140,7 +154,8 @@ class Laws:
 
     def _judge_intent(self, shown: Shown) -> None:
         row = self.keeping.world.rows.get(shown.tenant)
-        if row is None or row.grant.last_attempt < shown.number:
+        is_lost = (shown.tenant, shown.number) in self.attempts
+        if (row is None or row.grant.last_attempt < shown.number) and not is_lost:
             self.story.break_law(INTENT, f"attempt {shown.number} is not in PostgreSQL")
 
     def _judge_superseded(self, shown: Shown, refresh_token: str) -> None:
@@ -192,6 +207,11 @@ class Laws:
             and refresh_token not in self.keeping.stored
         )
 
+    def is_of(self, refresh_token: str, tenant: str) -> bool:
+        """Whether an answer to a tenant's attempt brought it."""
+        brought_by = self.brought_by.get(refresh_token)
+        return brought_by is not None and brought_by.tenant == tenant
+
     def _is_protected(self, refresh_token: str) -> bool:
         """Whether the quarantine of the attempt that brought a pair cannot be over."""
         brought_by = self.brought_by.get(refresh_token)
@@ -236,6 +256,23 @@ class Laws:
         self.story.tell("-", f"{tenant} is haunted: {why}")
         self.haunted.add(tenant)
         self.doubtful.add(tenant)
+
+    def commits_are_lost(self, rows: Mapping[str, Grant], lost: Collection[str]) -> None:
+        """Takes note of the rows there were, and of the refresh tokens that are lost with them."""
+        self.lost_at = asyncio.get_running_loop().time()
+        for tenant, before in rows.items():
+            row = self.keeping.world.rows.get(tenant)
+            after = row.grant if row else Grant(tenant=tenant)
+            if after == before:
+                continue
+            self.states.setdefault(tenant, []).append((self.lost_at, after))
+            self.rewound.add(tenant)
+            self.bereft.add(tenant)
+            what = f"loses commits of {tenant}: generation {after.generation}, {after.state} again"
+            self.story.tell("-", what)
+        for shown in self._shown:
+            if shown.refresh_token and (shown.is_refused or shown.brought in lost):
+                shown.is_settled = False
 
     def clock_jumps(self) -> None:
         """Takes note that PostgreSQL's clock is about to jump."""

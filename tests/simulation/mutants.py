@@ -45,6 +45,10 @@ ALL: Final[tuple[Mutant, ...]] = (
     writes.adoption_waits_for_a_merely_claimed_attempt,
     writes.revocation_takes_no_number,
     writes.revocation_leaves_the_generation,
+    service.nothing_is_written_back,
+    service.claims_follow_lost_commits_at_once,
+    service.lost_commits_leave_no_doubt,
+    writes.write_back_is_not_fenced,
     service.a_callers_end_is_the_refreshs_end,
     service.transport_retries_by_itself,
 )
@@ -79,6 +83,10 @@ SOON: Final[dict[Mutant, str]] = {
     service.reader_forgets_an_escrow_that_postgresql_refuses: "forgotten",
     writes.revocation_takes_no_number: "leaving",
     writes.revocation_leaves_the_generation: "leaving",
+    service.nothing_is_written_back: "failover",
+    service.claims_follow_lost_commits_at_once: "failover",
+    service.lost_commits_leave_no_doubt: "failover",
+    writes.write_back_is_not_fenced: "failover",
     service.a_callers_end_is_the_refreshs_end: "unlucky",
     service.transport_retries_by_itself: "unlucky",
 }
@@ -92,10 +100,6 @@ UNSEEN: Final[dict[Mutant, str]] = {
     writes.janitor_adopts_under_a_live_armed_attempt: (
         "not to be seen: the attempt stays on the row, nobody presents before its deadline, and"
         " its own ending is fenced by the generation"
-    ),
-    writes.adoption_waits_for_a_merely_claimed_attempt: (
-        "not to be seen: the owner of the claimed attempt adopts for itself, whom its own attempt"
-        " does not keep waiting, so that the others only come later"
     ),
 }
 """Those that no schedule can show, and why."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from broker.domain.answers import Unknown
@@ -14,15 +14,17 @@ from broker.domain.claims import Claimer, new_attempt
 from broker.domain.decision import Changed
 from broker.domain.errors import RefreshInProgress, StoreUnavailable
 from broker.domain.escrow import Escrow
-from broker.domain.grant import Attempt, AttemptKind, AttemptPhase
+from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Grant
+from broker.domain.past import Past
 from broker.domain.requests import TokenRequest
 from broker.ports import Presentation, WireWindow
-from broker.service import claim, obtain, settle, wire
+from broker.service import claim, obtain, rows, settle, wire
 from broker.service.adoption import Adoption
 from broker.service.flights import Flight, Flights
 from broker.service.messages import ServedToken
 from broker.service.rows import Reading, Written
 from broker.service.waiting import wait_for
+from broker.service.writing_back import WritingBack
 from simulation.mutating import replaced
 from support.fake_escrows import FakeEscrows
 from support.fake_provider import FakeProvider
@@ -181,6 +183,28 @@ def reader_forgets_an_escrow_that_postgresql_refuses() -> AbstractContextManager
             raise
 
     return replaced((Adoption, "adopt", forget))
+
+
+def nothing_is_written_back() -> AbstractContextManager[None]:
+    async def read(self: WritingBack, tenant: str) -> Reading:
+        return await self._rows.read(tenant)
+
+    return replaced((WritingBack, "read", read))
+
+
+def claims_follow_lost_commits_at_once() -> AbstractContextManager[None]:
+    def never(_past: Past, *, span: timedelta, now: datetime) -> None:
+        del span, now
+
+    return replaced((rows, "claims_from", never))
+
+
+def lost_commits_leave_no_doubt() -> AbstractContextManager[None]:
+    def as_read(grant: Grant, _past: Past, *, span: timedelta, now: datetime) -> Grant:
+        del span, now
+        return grant
+
+    return replaced((rows, "in_doubt", as_read))
 
 
 def transport_retries_by_itself() -> AbstractContextManager[None]:

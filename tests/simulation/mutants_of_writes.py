@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 
-from broker.domain import consent_writes, escrow, refresh_writes
+from broker.domain import consent_writes, escrow, recall_writes, refresh_writes
 from broker.domain.claims import Claimer
 from broker.domain.decision import Changed, Decision, Unchanged, Why, Write, next_state
 from broker.domain.escrow import Escrow
 from broker.domain.grant import Attempt, Doubt, FailureRecord, Grant, GrantState
 from broker.domain.refresh_writes import Issue
-from broker.service import adoption, claim, endings, exchange, grants, takeover
+from broker.service import adoption, claim, endings, exchange, grants, recall, takeover
 from simulation.mutating import replaced
 
 
@@ -224,6 +224,13 @@ def first_success_wins() -> AbstractContextManager[None]:
         return False
 
     return replaced((refresh_writes, "_is_second_success", never))
+
+
+def write_back_is_not_fenced() -> AbstractContextManager[None]:
+    def other(one: Grant, another: Grant) -> bool:
+        return one.pair != another.pair
+
+    return replaced((recall, "is_newer", other), (recall_writes, "is_newer", other))
 
 
 def janitor_adopts_under_a_live_armed_attempt() -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ What = Literal[
     "kill", "pause", "stop", "cut", "cut redis", "postgres", "read only", "flaky", "unheard",
     "late commits", "seals", "keys", "clock", "slow", "redis", "mute redis", "flaky redis",
     "flush", "news", "pleo", "slow pleo", "lost answer", "not processed", "unreachable",
-    "late send", "twice",
+    "late send", "twice", "failover",
 ]  # fmt: skip
 
 

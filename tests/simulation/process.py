@@ -77,6 +77,9 @@ class Process:
     """Refresh tokens that it was given by Pleo, or found when it was about to present. Not those
     of a sweep, which knows nothing of who is about to present at that very moment."""
 
+    remembered: set[str] = field(default_factory=set)
+    """Refresh tokens that it had stored and PostgreSQL has lost."""
+
     sending: tuple[str, int] = ("", 0)
     """Tenant and number of the attempt that is sending at this very moment."""
 
@@ -97,6 +100,10 @@ class Process:
     def __post_init__(self) -> None:
         """Starts running."""
         self._gate.set()
+
+    def has(self, refresh_token: str) -> bool:
+        """Whether it keeps a refresh token."""
+        return refresh_token in self.remembered or refresh_token in self.hands.values()
 
     @property
     def is_paused(self) -> bool:

@@ -122,6 +122,7 @@ _PROFILES: Final = (
     _Profile(name="crowded", weight=2, scene=scenes.crowded, seconds=(75.0,), tenants=(1,)),
     _Profile(name="forgotten", weight=2, scene=scenes.forgotten, seconds=(75.0,), tenants=(1,)),
     _Profile(name="unlucky", weight=2, scene=scenes.unlucky, seconds=(50.0, 90.0)),
+    _Profile(name="failover", weight=3, scene=scenes.failover, seconds=(100.0, 140.0)),
 )
 
 PROFILES: Final = tuple(each.name for each in _PROFILES)

@@ -28,6 +28,9 @@ _HOLDING: Final = ("sent", "present>", "present>", "apply<", "put>")
 _SENDING: Final = ("present<", "apply>")
 """Where it is about to send."""
 
+LONGEST_ANSWER: Final = 17.0
+"""Seconds that Pleo may take for a request that is still answered in time."""
+
 ATTEMPT: Final = 30.0
 """Seconds from a claim to its deadline."""
 
@@ -212,6 +215,31 @@ def unlucky(places: Places) -> tuple[list[Act], Traps]:
     if chance.random() < 0.5:
         acts.append(places.act(chance.choice((*CALLS, *PROCESSES))))
     return acts, ()
+
+
+def failover(places: Places) -> tuple[list[Act], Traps]:
+    """A standby that lags behind takes over; who has stored what it lacks lives, or not."""
+    chance = places.chance
+    holder = chance.choice(places.slots)
+    lags_from, lag = chance.choice((0.0, 0.0, chance.uniform(0.0, 30.0))), chance.uniform(0.2, 25.0)
+    takes_over = lags_from + lag
+    acts = [places.act("failover", at=lags_from, seconds=lag)]
+    acts += [places.act("get", at=0.01, slot=holder), *_callers(places, 10)]
+    times = (chance.uniform(takes_over, places.seconds) for _ in range(8))
+    acts += [places.act("get", at=at) for at in times]
+    if chance.random() < 0.4:
+        at = chance.choice((0.0, chance.uniform(lags_from, takes_over)))
+        acts.append(places.act("slow pleo", at=at, seconds=chance.uniform(1.0, LONGEST_ANSWER)))
+    if chance.random() < 0.5:
+        near = max(0.0, takes_over + chance.uniform(-4.0, 4.0))
+        acts.append(places.act(chance.choice(("kill", "kill", *PROCESSES)), at=near, slot=holder))
+    for _ in range(chance.choice((0, 0, 1, 2))):
+        at = chance.uniform(lags_from, takes_over + 5.0)
+        acts.append(places.act(chance.choice((*CALLS, "lost answer", "redis", "postgres")), at=at))
+    if chance.random() < 0.2:
+        acts.append(places.act("failover", at=chance.uniform(takes_over, places.seconds - 30)))
+    traps = [(holder, places.trap(_HOLDING, ("pause", chance.uniform(5.0, 60.0))))]
+    return acts, tuple(traps if chance.random() < 0.3 else ())
 
 
 def _pause(chance: random.Random, least: float, most: float) -> tuple[Deed, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from broker.domain.fleet import FleetState
 from broker.domain.grant import TokenPair
 from broker.sandbox.faults import Chance, Delay, Dice
 from broker.sandbox.settings import Settings
@@ -81,6 +82,8 @@ async def _run(seed: int) -> Outcome:
     ):
         clock = Clock()
         world = FakeWorld(now=clock.now)
+        # Grants were here before, so somebody has worked with this database.
+        world.fleet = FleetState(timeline=world.live())
         fleet = Fleet(world=world, redis=FakeRedis(), pleo=pleo, tasks=tasks)
         cast = Cast(seed, plan, fleet, clock=clock)
         await _play(cast)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from broker.domain.authorization import Authorization, Outcome
@@ -81,6 +81,9 @@ class WayToGrants:
     elsewhere: asyncio.TaskGroup
     """Where PostgreSQL goes on with what nobody waits for any more."""
 
+    past: list[str] = field(default_factory=list)
+    """In which the last look was; nothing before the first."""
+
     async def read(self, tenant: str) -> Snapshot:
         return await _ask(self.process, "read", lambda: self.inner.read(tenant))
 
@@ -109,8 +112,10 @@ class WayToGrants:
         return await _ask(self.process, "list", lambda: self.inner.list_grants(query))
 
     async def changes(self, cursor: int) -> ChangesPage:
-        if cursor == self.world.transaction and not self.process.expects("changes<", "changes>"):
+        is_known = cursor == self.world.transaction and self.past == [self.world.live()]
+        if is_known and not self.process.expects("changes<", "changes>"):
             await self.quiet.pass_turns(POLL_SECONDS)
+        self.past[:] = [self.world.live()]
         return await _ask(self.process, "changes", lambda: self.inner.changes(cursor))
 
     async def note_used(self, tenants: Sequence[str]) -> None:
@@ -125,17 +130,22 @@ class WayToFleet:
     inner: FakeFleetStore
     world: FakeWorld
     quiet: Quiet
-    polled: list[int] = field(default_factory=list)
-    """The version that the loop has seen; nothing before its first look."""
+    polled: list[tuple[str, int]] = field(default_factory=list)
+    """The past and the version that the loop has seen; nothing before its first look."""
 
     async def read(self) -> FleetSnapshot:
         if not self._is_a_poll():
             return await _ask(self.process, "read fleet", self.inner.read)
-        is_known = self.polled == [self.world.fleet_version]
+        is_known = self.polled == [(self.world.live(), self.world.fleet_version)]
+        passed, loop = 0.0, asyncio.get_running_loop()
         if is_known and not self.process.expects("read fleet<", "read fleet>"):
+            passed = loop.time()
             await self.quiet.pass_turns(FLEET_POLL_SECONDS)
+            passed = loop.time() - passed
         snapshot = await _ask(self.process, "read fleet", self.inner.read)
-        self.polled[:] = [snapshot.version]
+        # Who asks counts PostgreSQL's time from when it asked, and would have asked only now.
+        snapshot = replace(snapshot, read_at=snapshot.read_at - timedelta(seconds=passed))
+        self.polled[:] = [(snapshot.live, snapshot.version)]
         return snapshot
 
     def _is_a_poll(self) -> bool:
