@@ -60,7 +60,9 @@ def _files(cluster: Path, since: float) -> Iterator[Part]:
     for path in cluster.rglob("*"):
         try:
             if path.is_file() and path.stat().st_mtime >= since:
-                yield WAL if "pg_wal" in path.parts else FILES, path.read_bytes()
+                # Files of the log are as long as they may grow; the rest of one is empty.
+                content = path.read_bytes().rstrip(b"\0")
+                yield WAL if "pg_wal" in path.parts else FILES, content
         except FileNotFoundError:  # the server removes files while it runs
             continue
 
