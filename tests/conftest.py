@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
@@ -33,8 +34,13 @@ from broker.dev.servers import (
     valkey_server,
 )
 from broker.dev.wheels import WheelMissingError
+from support.law_seven import LEDGER, Sums
 from support.logical import clean_logical_database, on_logical_database
+from support.media import of_cluster, of_core
 from support.standby import StandbyPair, standby_pair
+
+SUMS: Final = Sums()
+"""Of all processes of a run, in the one that prints them."""
 
 # A server that a test starts while calls are under way would crash in gRPC's handlers for forks.
 # Read when gRPC is loaded, which nothing above does.
@@ -68,6 +74,7 @@ def database_server(run: RunDirectory) -> Iterator[str]:
     """The address of a PostgreSQL to make databases on. It does not survive the machine."""
     with _held_open(database_address(run, os.environ, fsync=False)) as url:
         yield url
+        LEDGER.scan(asyncio.run(of_cluster(url)))
 
 
 @pytest.fixture(scope="session")
@@ -150,3 +157,33 @@ async def own_valkey(run: RunDirectory) -> AsyncIterator[EmbeddedServer]:
     with _skipped_without_wheel(REDIS_VARIABLE):
         async with valkey_server(run, name="own-valkey", tcp=True) as server:
             yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_anywhere() -> Iterator[None]:
+    """Law 7: what this pytest process has left anywhere holds no secret of any of its sandboxes.
+
+    The last of all to end: servers have been looked through by then.
+    """
+    yield
+    LEDGER.scan(of_core())
+    assert LEDGER.told() == []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Sends what a process of several has looked through to the one that prints it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["law seven"] = LEDGER.sums().plain()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no name for it
+    """Adds what a process of several has looked through; one that crashed tells nothing."""
+    SUMS.add(getattr(node, "workeroutput", {}).get("law seven", Sums().plain()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints bytes by medium, secrets searched for, and hits (law 7)."""
+    SUMS.add(LEDGER.sums().plain())
+    if SUMS.scanned:
+        terminalreporter.write_line("\n".join([SUMS.line(), *SUMS.table()]))

@@ -1,12 +1,13 @@
 """Makes every secret that the sandbox gives out, and keeps them all.
 
 A scanner asks for the list afterwards and looks for each of them in databases, logs and dumps, so
-nothing may be given out that was not made here. Where randomness comes from is the caller's affair.
+nothing may be given out that was not made here. What a sandbox has issued stays on the list when it
+is reset or gone. Where randomness comes from is the caller's affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -28,6 +29,15 @@ class IssuedSecret:
     value: str = field(repr=False)
 
 
+_KEPT_ANYWHERE: Final[list[dict[str, IssuedSecret]]] = []
+
+
+def issued_anywhere() -> Iterator[IssuedSecret]:
+    """Give all secrets of all sandboxes that this process has had, however they ended."""
+    for kept in _KEPT_ANYWHERE:
+        yield from kept.values()
+
+
 class Mint:
     """Issues secrets that say of themselves that they are fakes."""
 
@@ -35,6 +45,7 @@ class Mint:
         """Draw from `randomness`."""
         self._randomness = randomness
         self._kept: dict[str, IssuedSecret] = {}
+        _KEPT_ANYWHERE.append(self._kept)
 
     @property
     def kept(self) -> tuple[IssuedSecret, ...]:

@@ -1,6 +1,7 @@
 """Plays rounds of faults on real processes: `make chaos ROUNDS=3 SEED=7`; then the load.
 
-The exit status is 1 where anything was shown twice, lost, flipped or answered wrongly.
+The exit status is 1 where anything was shown twice, lost, flipped or answered wrongly, or a secret
+lies where it must not (law 7).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from broker.dev.rundir import run_directory
 from chaos.load import Phase, run_load
 from chaos.rounds import FULL, Judged, play
-from chaos.tables import plain, print_load, print_tables
+from chaos.tables import plain, print_law_seven, print_load, print_tables
+from support.law_seven import LEDGER
 
 _WIDTH: Final = 130
 """What the widest table takes, also where the output goes into a file."""
@@ -33,10 +35,12 @@ def main() -> int:
     judged = asyncio.run(_play(arguments.rounds, arguments.seed))
     print_tables(console, judged)
     phases = _load(arguments) if arguments.seconds else []
+    print_law_seven(console, LEDGER)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(plain(judged, phases), indent=1))
+        document = plain(judged, phases) | {"law_seven": LEDGER.sums().plain()}
+        arguments.json.write_text(json.dumps(document, indent=1))
     is_load_bad = any(each.superseded or each.wrong for each in phases)
-    return is_load_bad or any(not each.verdict.is_good for each in judged)
+    return is_load_bad or bool(LEDGER.hits) or any(not each.verdict.is_good for each in judged)
 
 
 def _parser() -> argparse.ArgumentParser:

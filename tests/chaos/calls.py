@@ -13,7 +13,7 @@ import grpc
 
 from support.onboarding import get
 from support.replica import Replica
-from support.rpc import Failure
+from support.rpc import told_by
 
 SECONDS: Final = 8.0
 """A caller's deadline: longer than any answer takes that does not wait for another's deadline."""
@@ -65,8 +65,7 @@ async def call(replica: Replica, tenant: str, *, seconds: float = SECONDS) -> Ca
 
 def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, str]:
     """Returns the ErrorReason of a failed call, or gRPC's own code, and the cause if told."""
-    trailers = dict(error.trailing_metadata() or ())
-    if "grpc-status-details-bin" not in trailers:
+    told = told_by(error)
+    if "grpc-status-details-bin" not in told.trailers:
         return error.code().name, ""
-    told = Failure(code=error.code(), message=error.details() or "", trailers=trailers).error_info
-    return told.reason, told.metadata.get("cause", "")
+    return told.error_info.reason, told.error_info.metadata.get("cause", "")

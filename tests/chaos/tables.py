@@ -14,6 +14,7 @@ from rich.table import Table
 from chaos.cases import Allowance, Case, Place
 from chaos.load import Phase
 from chaos.rounds import Judged
+from support.law_seven import Ledger
 
 _BAD: Final = "bold red"
 
@@ -101,6 +102,13 @@ def print_tables(console: Console, judged: Sequence[Judged]) -> None:
 def print_load(console: Console, phases: Sequence[Phase], *, rate: float) -> None:
     """Prints what callers met while the stores were killed."""
     console.print(_load(phases, rate=rate))
+
+
+def print_law_seven(console: Console, ledger: Ledger) -> None:
+    """Prints what was looked through for secrets, and where any lay."""
+    console.print(ledger.sums().line(), style=_BAD if ledger.hits else "")
+    for each in ledger.told():
+        console.print(f"  {each}", markup=False)
 
 
 def plain(judged: Sequence[Judged], phases: Sequence[Phase]) -> dict[str, object]:

@@ -6,7 +6,8 @@
 
 The sandbox lives in the test's process, so that its record is at hand. Brokers are known by their
 own process ids, end with the block, and keep all that they said, for `tell` to show where a test
-fails. Knows no OAuth and no story: that is `support.onboarding`.
+fails. Before they end, all that they left anywhere is looked through for secrets (law 7). Knows no
+OAuth and no story: that is `support.onboarding`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +34,9 @@ from broker.sandbox.sandbox import Sandbox
 from broker.sandbox.server import sandbox_server
 from broker.sandbox.settings import DEMO_CLIENT
 from broker.store.sealing import generate_keyset
+from support.law_seven import LEDGER, Part
 from support.logical import clean_logical_database, on_logical_database
+from support.media import LOGS, PAGES, of_cluster, of_database, of_processes, of_valkey
 from support.replica import BrokerFailedError, Replica
 from support.source import ROOT
 
@@ -40,6 +44,11 @@ PATIENCE_SECONDS: Final = 20.0
 """For whatever another process does: far longer than it takes on a busy machine."""
 
 _POLL_SECONDS: Final = 0.02
+
+_PAGES: Final = ("/metrics", "/readyz?verbose", "/statusz")
+
+# Given in files: whoever may list the processes sees the environment of each.
+_SECRETS: Final = ("BROKER_PLEO_CLIENT_SECRET",)
 
 _BROKER: Final = (sys.executable, "-m", "broker")
 
@@ -59,6 +68,8 @@ class Fleet:
     http: httpx.AsyncClient
     home: str = field(default_factory=lambda: f"test-{secrets.token_hex(4)}")
     replicas: list[Replica] = field(default_factory=list)
+    began_at: float = field(default_factory=time.time)
+    is_inspected: bool = False
 
     async def start(self, count: int = 1, **changes: str) -> list[Replica]:
         """Starts brokers, and waits until each is ready; `changes` are settings."""
@@ -81,7 +92,7 @@ class Fleet:
             popen = subprocess.Popen(
                 [*_BROKER, "serve"],
                 cwd=ROOT,
-                env={**self.settings(), **changes},
+                env=self._with_secrets_in_files({**self.settings(), **changes}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -92,6 +103,14 @@ class Fleet:
         replica = Replica(name, popen, log)
         self.replicas.append(replica)
         return replica
+
+    def _with_secrets_in_files(self, settings: dict[str, str]) -> dict[str, str]:
+        given = dict(settings)
+        for name in _SECRETS:
+            path = self.directory / f"given-{secrets.token_hex(4)}"
+            path.write_text(given.pop(name))
+            given[f"{name}_FILE"] = str(path)
+        return given
 
     def settings(self) -> dict[str, str]:
         """Returns the settings of a broker of this fleet, as variables, and nothing of our own."""
@@ -138,6 +157,9 @@ class Fleet:
         Raises:
             BrokerFailedError: one was still there, or ended otherwise than it should.
         """
+        if not self.is_inspected:
+            LEDGER.scan(await self.media())
+            self.is_inspected = True
         for replica in self.replicas:
             await replica.hang_up()
         running = [replica for replica in self.replicas if replica.status is None]
@@ -146,6 +168,24 @@ class Fleet:
         statuses = [await replica.ended() for replica in running]
         if any(statuses):
             raise BrokerFailedError(f"not ended in order: {running}")
+
+    async def media(self) -> Iterable[Part]:
+        """Returns all that was left anywhere, as `support.media` has it."""
+        running = [each for each in self.replicas if each.status is None]
+        pages = [
+            (PAGES, (await self.asked(replica, path)).content)
+            for replica in running
+            if replica.seen("broker_started")
+            for path in _PAGES
+        ]
+        return chain(
+            await of_database(self.database_url),
+            await of_cluster(self.database_url, since=self.began_at),
+            await of_valkey(self.redis_url, self.run.path),
+            ((LOGS, replica.log.read_bytes()) for replica in self.replicas),
+            of_processes(replica.pid for replica in running),
+            pages,
+        )
 
     def bury(self) -> None:
         """Sees to it that none is left."""

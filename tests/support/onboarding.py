@@ -21,6 +21,7 @@ from broker.sandbox.settings import Company
 from broker.sandbox.visitor import walk_consent
 from broker.v1 import grant_service_pb2, token_service_pb2, token_service_pb2_grpc
 from support.fleet import PATIENCE_SECONDS, Fleet
+from support.law_seven import LEDGER
 from support.replica import Replica
 from support.sandbox_client import Tokens, client_of, parameters_of
 from support.waiting import until
@@ -93,6 +94,7 @@ async def visit(
         fleet.http, started.authorization_uri, company=customer.company, is_approved=is_approved
     )
     parameters = parameters_of(location)
+    LEDGER.note("state", parameters["state"])
     return Returned(
         tenant=customer.tenant,
         binding=binding,

@@ -28,6 +28,7 @@ from broker.v1 import (
     token_service_pb2_grpc,
 )
 from support.fake_broker import FakeBroker
+from support.law_seven import LEDGER
 from support.service import running
 
 THE_DEFECT_ID: Final = "00c0ffee00c0ffee"
@@ -149,6 +150,12 @@ class Failure:
     trailers: Mapping[str, str | bytes]
 
     @property
+    def said(self) -> bytes:
+        """All that there is to read of it."""
+        texts = [self.message, *self.trailers.values()]
+        return b"\n".join(each.encode() if isinstance(each, str) else each for each in texts)
+
+    @property
     def status(self) -> Status:
         """The status with its details."""
         raw = self.trailers["grpc-status-details-bin"]
@@ -173,9 +180,16 @@ async def failure_of(call: Awaitable[object]) -> Failure:
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        trailers = dict(error.trailing_metadata() or ())
-        return Failure(code=error.code(), message=error.details() or "", trailers=trailers)
+        return told_by(error)
     raise AssertionError("the call did not fail")
+
+
+def told_by(error: grpc.aio.AioRpcError) -> Failure:
+    """Returns how a call failed, and keeps all that was said of it for the ledger."""
+    trailers = dict(error.trailing_metadata() or ())
+    failure = Failure(code=error.code(), message=error.details() or "", trailers=trailers)
+    LEDGER.keep("statuses", failure.said)
+    return failure
 
 
 def details(status: Status, kind: type[DetailT]) -> Sequence[DetailT]:
