@@ -51,6 +51,7 @@ from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
 from broker.store.pool import Pool, open_pool
+from broker.store.records import PostgresRecords
 from broker.store.sealing import Keyring
 from broker.store.upkeep import maintain
 from broker.wiring import home, pool_settings, provider_settings, redis_client
@@ -121,9 +122,13 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
         outside = await _open(settings, telling, opened)
         # Two groups: a loop that fails ends the broker in order, and cancels no flight (law 3).
         async with asyncio.TaskGroup() as flight_group, asyncio.TaskGroup() as loop_group:
-            service = build_service(_ports(settings, outside), _options(settings), flight_group)
+            options = _options(settings)
+            ports = _ports(settings, outside, replica=options.replica)
+            service = build_service(ports, options, flight_group)
             telling.metrics.watch_holdings(service.holdings)
             telling.metrics.watch_escrows(service.adoption)
+            told = service.disclosures
+            telling.metrics.watch_disclosures(told, lost=lambda: told.lost)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
             health = _health(settings, outside, telling, refused)
             loops = _loops(settings, outside, service, health)
@@ -163,7 +168,7 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
     )
 
 
-def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
+def _ports(settings: ServeSettings, outside: _Outside, *, replica: str) -> Ports:
     def on_history_lost(tenant: str, number: int, error: str) -> None:
         outside.observer.observe(HistoryLost(tenant=tenant, number=number, error=error))
 
@@ -177,7 +182,8 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
         ),
         fleet=PostgresFleet(outside.pool),
         consents=PostgresConsents(outside.pool, outside.keyring),
-        leases=RedisLeases(outside.redis, prefix=prefix),
+        records=PostgresRecords(outside.pool),
+        leases=RedisLeases(outside.redis, prefix=prefix, replica=replica),
         escrows=RedisEscrows(outside.redis, EscrowSealer(outside.keyring), prefix=prefix),
         announcements=RedisAnnouncements(outside.redis, prefix=prefix),
         provider=outside.provider,

@@ -60,3 +60,11 @@ class GrantEvent:
     before: GrantState
     after: GrantState
     generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """An event as it is on record."""
+
+    at: datetime
+    event: GrantEvent

@@ -33,6 +33,10 @@ class Tokens(Protocol):
         """Returns a living token; `budget` is the time until the caller's deadline."""
         ...
 
+    def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:
+        """Notes that a caller is given a token. Never waits, and never raises."""
+        ...
+
 
 class Consents(Protocol):
     """Makes grants."""

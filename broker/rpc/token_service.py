@@ -11,6 +11,7 @@ from broker.rpc.edge import UnimplementedError, seconds_remaining
 from broker.rpc.messages import token_message
 from broker.rpc.ports import Tokens
 from broker.rpc.validation import read_get_access_token
+from broker.service.messages import ServedToken
 from broker.v1 import token_service_pb2
 from broker.v1.token_service_pb2_grpc import TokenServiceServicer
 
@@ -32,8 +33,7 @@ class TokenService(TokenServiceServicer):
         served = await self._tokens.get_access_token(
             tenant, rejected_generation=rejected_generation, budget=budget_of(context)
         )
-        current_caller().check_scopes(tenant, served.scopes)
-        return token_message(served)
+        return self._hand_out(tenant, served)
 
     async def BatchGetAccessTokens(
         self, request: token_service_pb2.BatchGetAccessTokensRequest, context: Context
@@ -48,6 +48,19 @@ class TokenService(TokenServiceServicer):
     ) -> AsyncIterator[token_service_pb2.WatchAccessTokensResponse]:
         """Not answered yet."""
         raise UnimplementedError
+
+    def _hand_out(
+        self, tenant: str, served: ServedToken
+    ) -> token_service_pb2.GetAccessTokenResponse:
+        """Turns a token into what a caller gets: the one way out, so that each is on record.
+
+        Raises:
+            ScopeMissing: then it is not given out.
+        """
+        caller = current_caller()
+        caller.check_scopes(tenant, served.scopes)
+        self._tokens.note_handed_out(tenant, caller=caller.identity, generation=served.generation)
+        return token_message(served)
 
 
 def budget_of(context: Context) -> timedelta:

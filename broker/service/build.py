@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from broker.domain.errors import StoreUnavailable
+from broker.domain.facts import LoopFailed
 from broker.domain.grant import Grant
 from broker.domain.times import AttemptTimes
 from broker.ports import (
@@ -24,6 +26,7 @@ from broker.ports import (
     Leases,
     Observer,
     Provider,
+    Records,
 )
 from broker.service import fleet as fleets
 from broker.service import guard as guards
@@ -33,6 +36,8 @@ from broker.service.claim import Claims
 from broker.service.completing import Completing
 from broker.service.consenting import Consenting, longest_wait
 from broker.service.deleting import Deleting
+from broker.service.disclosures import FLUSH_SECONDS as DISCLOSURE_SECONDS
+from broker.service.disclosures import Disclosures
 from broker.service.exchange import Exchanger
 from broker.service.facade import Broker
 from broker.service.fetch import Fetcher
@@ -74,6 +79,7 @@ class Ports:
     store: GrantStore
     fleet: FleetStore
     consents: ConsentStore
+    records: Records
     leases: Leases
     announcements: Announcements
     escrows: Escrows
@@ -127,6 +133,7 @@ class Service:
     grant_flights: Flights[Grant]
     news: News
     usage: Usage
+    disclosures: Disclosures
     observer: Observer
 
     def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
@@ -135,6 +142,9 @@ class Service:
             "announcements": lambda: self._repeat("announcements", self.news.listen, POLL_SECONDS),
             "changes": lambda: self._repeat("changes", self.news.poll, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
+            "disclosures": lambda: self._repeat(
+                "disclosures", self.disclosures.flush, DISCLOSURE_SECONDS
+            ),
             "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),
             "recall": lambda: self._repeat("recall", self.writing_back.turn, TURN_SECONDS),
             "fleet": lambda: self._repeat("fleet", self.fleet.poll, fleets.POLL_SECONDS),
@@ -162,6 +172,14 @@ class Service:
         await self._landed(LANDING_SECONDS)
         self.token_flights.abandon()
         self.grant_flights.abandon()
+        await self._write_disclosures()
+
+    async def _write_disclosures(self) -> None:
+        # Once: whoever holds up an end waits for pairs, and this is not one.
+        try:
+            await self.disclosures.flush()
+        except StoreUnavailable as error:
+            self.observer.observe(LoopFailed(loop="disclosures", error=error.reason))
 
     async def _landed(self, patience: float) -> None:
         try:
@@ -197,10 +215,11 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     obtain = _obtain(ports, options, consenting, base=base, flights=token_flights)
     grants = _grants(ports, options, consenting, obtain=obtain, recall=base.recall)
     guard, canary = _guarding(ports, options, base, refresh=grants.obtain)
-    usage = Usage(ports.store)
+    usage, disclosures = Usage(ports.store), Disclosures(ports.records)
     broker = Broker(
         obtain=obtain,
         usage=usage,
+        disclosures=disclosures,
         starting=Starting(
             consents=ports.consents,
             rows=base.rows,
@@ -236,6 +255,7 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
         grant_flights=grant_flights,
         news=base.news,
         usage=usage,
+        disclosures=disclosures,
         observer=ports.observer,
     )
 

@@ -10,6 +10,7 @@ from broker.domain.grant import Grant
 from broker.domain.guard import Release
 from broker.ports import ListQuery
 from broker.service.completing import Completing
+from broker.service.disclosures import Disclosures
 from broker.service.grants import Grants
 from broker.service.guard import GuardKeeper, Released
 from broker.service.importing import Importing
@@ -32,6 +33,7 @@ class Broker:
 
     obtain: Obtain
     usage: Usage
+    disclosures: Disclosures
     starting: Starting
     completing: Completing
     importing: Importing
@@ -47,6 +49,10 @@ class Broker:
         )
         self.usage.note(tenant)
         return served
+
+    def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:
+        """Notes that a caller is given a token: right before it is, and whichever call gives it."""
+        self.disclosures.note(tenant, caller=caller, generation=generation)
 
     async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
         """Begins a consent."""

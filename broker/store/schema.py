@@ -9,7 +9,7 @@ import asyncpg
 
 from broker.store.pool import Connection, Pool
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """The number of the last file in `migrations/`. Code works with this schema and with newer ones
 that name it as their reader."""
 

@@ -199,6 +199,7 @@ async def test_a_grant_without_the_scopes_of_the_rule_serves_no_token(
 
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
     assert failure.error_info.reason == "SCOPE_MISSING"
+    assert server.served.broker.handed_out == []
     assert failure.error_info.metadata == {"tenant": "acme", "missing": "export-items:read"}
 
 

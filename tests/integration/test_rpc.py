@@ -98,6 +98,19 @@ async def test_a_caller_gets_the_token_of_its_tenant(served: Served) -> None:
     ]
 
 
+async def test_a_token_that_is_given_out_is_noted_with_its_caller(served: Served) -> None:
+    await ask(served)
+
+    assert served.broker.handed_out == [("acme", ANONYMOUS, served.broker.served.generation)]
+
+
+async def test_who_gets_no_token_is_not_noted(served: Served) -> None:
+    served.broker.failure = TenantNotFound(tenant="acme")
+    await failure_of(ask(served))
+
+    assert served.broker.handed_out == []
+
+
 async def test_the_budget_is_what_is_left_of_the_callers_deadline(served: Served) -> None:
     await ask(served, timeout=5)
 

@@ -38,6 +38,7 @@ from broker.service.starting import Registration
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_records import FakeRecords
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import Call, Hook
 from support.service import BUDGET, Fleet, Recorder
@@ -254,6 +255,7 @@ def desk(
         store=FakeGrantStore(fleet.world),
         fleet=FakeFleetStore(fleet.world),
         consents=FakeConsentStore(fleet.world),
+        records=FakeRecords(fleet.world),
         escrows=FakeEscrows(fleet.redis),
         leases=FakeLeases(fleet.redis),
         announcements=FakeAnnouncements(fleet.redis),

@@ -82,6 +82,7 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.handed_out: list[tuple[str, str, int]] = []
         self.failure: Exception | None = None
         self.served = some_served_token()
         self.released = Released(released=5, remaining=2)
@@ -104,6 +105,10 @@ class FakeBroker:
         asked = AskedForToken(tenant=tenant, rejected_generation=rejected_generation, budget=budget)
         await self._ask(asked)
         return self.served
+
+    def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:
+        """Remembers it."""
+        self.handed_out.append((tenant, caller, generation))
 
     async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
         """Answers with an address of nobody's."""

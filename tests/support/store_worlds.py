@@ -16,14 +16,16 @@ from broker.domain.authorization import Authorization
 from broker.domain.errors import KeyUnavailable
 from broker.domain.grant import Grant
 from broker.domain.secret import CodeVerifier, Secret
-from broker.ports import Beside, Change, ConsentStore, FleetStore, GrantStore, Snapshot
+from broker.ports import Beside, Change, ConsentStore, FleetStore, GrantStore, Records, Snapshot
 from broker.store.consents import PostgresConsents
 from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import Home, settle_home
 from broker.store.pool import Pool, PoolSettings, open_pool
+from broker.store.records import PostgresRecords
 from broker.store.sealing import Keyring, Keyset, generate_keyset
 from support.fake_fleet import FakeFleetStore
+from support.fake_records import FakeRecords
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import FakeWorld
 from support.grants import THE_NOW, some_grant
@@ -52,6 +54,9 @@ class StoreWorld(Protocol):
 
     def fleet(self) -> FleetStore:
         """Makes one more store of what the replicas share."""
+
+    def records(self) -> Records:
+        """Makes one more store of what is on record."""
 
     async def silence(self, replica: str, *, since: timedelta) -> None:
         """Lets a replica's last sign of life be that long ago."""
@@ -88,6 +93,9 @@ class FakeStoreWorld:
 
     def fleet(self) -> FleetStore:
         return FakeFleetStore(self._world)
+
+    def records(self) -> Records:
+        return FakeRecords(self._world)
 
     async def silence(self, replica: str, *, since: timedelta) -> None:
         build, _ = self._world.replicas[replica]
@@ -147,6 +155,9 @@ class PostgresStoreWorld:
 
     def fleet(self) -> PostgresFleet:
         return PostgresFleet(self.pool)
+
+    def records(self) -> PostgresRecords:
+        return PostgresRecords(self.pool)
 
     async def silence(self, replica: str, *, since: timedelta) -> None:
         await self.pool.fetch(

@@ -375,3 +375,11 @@ def test_names_and_explanations_are_as_prometheus_wants_them() -> None:
     assert [each.name for each in ours if not re.fullmatch(r"[a-z_]+", each.name)] == []
     assert [each.name for each in ours if each.name.endswith(("_total", "_count"))] == []
     assert [each.name for each in ours if not each.documentation] == []
+
+
+def test_disclosures_that_wait_and_that_are_lost_are_shown() -> None:
+    metrics, pending = Metrics(), ["one", "two"]
+    metrics.watch_disclosures(pending, lost=lambda: 3)
+
+    assert value(metrics, "disclosures_pending") == 2
+    assert value(metrics, "disclosures_lost_total") == 3
