@@ -29,6 +29,7 @@ from support.fake_records import FakeRecords
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import FakeWorld
 from support.grants import THE_NOW, some_grant
+from support.service_role import as_service_where_prepared
 
 THE_HOME = Home(
     name="default",
@@ -137,27 +138,29 @@ class BreakableKeyring(Keyring):
 class PostgresStoreWorld:
     """The real one."""
 
-    def __init__(self, pool: Pool, keyring: BreakableKeyring) -> None:
+    def __init__(self, pool: Pool, serving: Pool, keyring: BreakableKeyring) -> None:
+        """`pool`: of the owner. `serving`: of the role that the stores work as."""
         self.lost_history: list[tuple[str, int]] = []
         self.pool = pool
+        self.serving = serving
         self.keyring = keyring
 
     def grants(self, *, allow_shared_subject: bool = False) -> PostgresGrants:
         return PostgresGrants(
-            self.pool,
+            self.serving,
             self.keyring,
             allow_shared_subject=allow_shared_subject,
             on_history_lost=lambda tenant, number, _: self.lost_history.append((tenant, number)),
         )
 
     def consents(self) -> PostgresConsents:
-        return PostgresConsents(self.pool, self.keyring)
+        return PostgresConsents(self.serving, self.keyring)
 
     def fleet(self) -> PostgresFleet:
-        return PostgresFleet(self.pool)
+        return PostgresFleet(self.serving)
 
     def records(self) -> PostgresRecords:
-        return PostgresRecords(self.pool)
+        return PostgresRecords(self.serving)
 
     async def silence(self, replica: str, *, since: timedelta) -> None:
         await self.pool.fetch(
@@ -193,9 +196,13 @@ async def postgres_world(url: str, folder: Path) -> AsyncIterator[PostgresStoreW
     path = folder / "keyset.json"
     path.write_text(generate_keyset())
     keyring = BreakableKeyring(path)
-    async with open_pool(PoolSettings(url=lambda: url)) as pool:
-        await settle_home(pool, keyring, THE_HOME)
-        yield PostgresStoreWorld(pool, keyring)
+    serving_url = await as_service_where_prepared(url)
+    async with (
+        open_pool(PoolSettings(url=lambda: url)) as pool,
+        open_pool(PoolSettings(url=lambda: serving_url)) as serving,
+    ):
+        await settle_home(serving, keyring, THE_HOME)
+        yield PostgresStoreWorld(pool, serving, keyring)
 
 
 @asynccontextmanager
