@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
         ("import", _import),
         ("get", _get),
         ("grants", _grants),
+        ("explain", _explain),
         ("revoke", _revoke),
     ):
         app.command(name, rich_help_panel=_PANEL)(quietly(command))
@@ -145,6 +146,16 @@ def _grants(
     from broker.cli.granting import list_grants  # noqa: PLC0415 - starts fast
 
     list_grants([each.name for each in state or []], environ_of(context), as_json=as_json)
+
+
+def _explain(context: typer.Context, tenant: Tenant, *, as_json: AsJson = False) -> None:
+    """Tell all about a grant: how it stands, what happened, who has its token, what to do.
+
+    Exit status 3: the customer must consent again.
+    """
+    from broker.cli.explaining import explain  # noqa: PLC0415 - starts fast
+
+    explain(tenant, environ_of(context), as_json=as_json)
 
 
 def _revoke(

@@ -13,6 +13,7 @@ from typing import Protocol
 from broker.domain.grant import Grant
 from broker.domain.guard import Release
 from broker.ports import ListQuery
+from broker.service.explaining import Explanation
 from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
@@ -76,3 +77,15 @@ class FleetGuard(Protocol):
     async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
         """Releases as many held grants as may be at once; `by` and `reason` are for the record."""
         ...
+
+
+class Explains(Protocol):
+    """Explains grants."""
+
+    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+        """Tells all that is known, with as many lines of each record at most."""
+        ...
+
+
+class Operations(FleetGuard, Explains, Protocol):
+    """All of what on-call asks for."""

@@ -14,11 +14,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.domain.errors import FieldViolation, InvalidRequest
 from broker.domain.fields import (
+    DEFAULT_HISTORY_SIZE,
     check_access_token,
     check_code,
     check_error_description,
     check_expected_subject,
     check_generation,
+    check_history_size,
     check_oauth_error,
     check_page_size,
     check_reason,
@@ -83,6 +85,13 @@ def read_get_access_token(
     rejected_generation = request.rejected_generation
     _refuse(tenant, check_generation(rejected_generation))
     return tenant, rejected_generation
+
+
+def read_explain_grant(request: operations_service_pb2.ExplainGrantRequest) -> tuple[str, int]:
+    """Reads the tenant, and how many lines of each record are wanted at most."""
+    size = request.history_size
+    _refuse(request.tenant, check_history_size(size))
+    return request.tenant, size or DEFAULT_HISTORY_SIZE
 
 
 def read_start_authorization(

@@ -39,6 +39,7 @@ from broker.service.deleting import Deleting
 from broker.service.disclosures import FLUSH_SECONDS as DISCLOSURE_SECONDS
 from broker.service.disclosures import Disclosures
 from broker.service.exchange import Exchanger
+from broker.service.explaining import Explaining
 from broker.service.facade import Broker
 from broker.service.fetch import Fetcher
 from broker.service.fleet import Fleet
@@ -239,6 +240,9 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
         importing=Importing(consents=ports.consents, consenting=consenting, flights=grant_flights),
         grants=grants,
         guard=guard,
+        explaining=Explaining(
+            rows=base.rows, records=ports.records, leases=ports.leases, fleet=base.fleet
+        ),
     )
     return Service(
         broker=broker,

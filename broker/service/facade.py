@@ -11,6 +11,7 @@ from broker.domain.guard import Release
 from broker.ports import ListQuery
 from broker.service.completing import Completing
 from broker.service.disclosures import Disclosures
+from broker.service.explaining import Explaining, Explanation
 from broker.service.grants import Grants
 from broker.service.guard import GuardKeeper, Released
 from broker.service.importing import Importing
@@ -39,6 +40,7 @@ class Broker:
     importing: Importing
     grants: Grants
     guard: GuardKeeper
+    explaining: Explaining
 
     async def get_access_token(
         self, tenant: str, *, rejected_generation: int | None, budget: timedelta
@@ -81,3 +83,7 @@ class Broker:
     async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
         """Ends the fleet guard's hold."""
         return await self.guard.release(release, by=by, reason=reason)
+
+    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+        """Tells all that is known about a grant."""
+        return await self.explaining.explain(tenant, limit=limit)

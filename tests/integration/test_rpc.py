@@ -323,9 +323,6 @@ LATER: dict[str, Call] = {
     "OperationsService/RefreshGrant": lambda channel: OperationsServiceStub(channel).RefreshGrant(
         operations_service_pb2.RefreshGrantRequest()
     ),
-    "OperationsService/ExplainGrant": lambda channel: OperationsServiceStub(channel).ExplainGrant(
-        operations_service_pb2.ExplainGrantRequest()
-    ),
     "OperationsService/GetFleetStatus": lambda channel: OperationsServiceStub(
         channel
     ).GetFleetStatus(operations_service_pb2.GetFleetStatusRequest()),

@@ -14,11 +14,14 @@ from datetime import timedelta
 from typing import Final, TypedDict, Unpack
 
 from broker.domain.errors import TenantNotFound
-from broker.domain.facts import Source
+from broker.domain.explanation import Known, hold_of, planned
+from broker.domain.facts import LeaseStanding, Source
 from broker.domain.grant import Grant, GrantState
 from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, Secret
-from broker.ports import ListQuery
+from broker.domain.story import story
+from broker.ports import LeaseSeen, ListQuery
+from broker.service.explaining import Explanation
 from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
@@ -77,6 +80,14 @@ class AskedForRelease:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedForStory:
+    """What `explain_grant` was asked."""
+
+    tenant: str
+    limit: int
+
+
 class FakeBroker:
     """All that the edge asks of the service."""
 
@@ -87,6 +98,8 @@ class FakeBroker:
         self.served = some_served_token()
         self.released = Released(released=5, remaining=2)
         self.grants = {"acme": some_grant()}
+        self.known = Known(grant=some_grant(), now=THE_NOW)
+        self.lease = LeaseSeen(standing=LeaseStanding.FREE)
         self.waiting = asyncio.Event()
         self._may_go = asyncio.Event()
         self._may_go.set()
@@ -156,6 +169,19 @@ class FakeBroker:
         """Answers what is in `released`."""
         await self._ask(AskedForRelease(release=release, by=by, reason=reason))
         return self.released
+
+    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+        """Explains the grant by itself, without any record."""
+        grant = await self.get_grant(tenant)
+        await self._ask(AskedForStory(tenant=tenant, limit=limit))
+        known = replace(self.known, grant=grant)
+        return Explanation(
+            known=known,
+            lease=self.lease,
+            hold=hold_of(known),
+            planned=planned(known),
+            story=story(known),
+        )
 
     async def _connect(self, tenant: str, request: object) -> Grant:
         await self._ask(request)
