@@ -149,7 +149,8 @@ class Adoption:
                 beside=_refusing(escrow, current.grant, error),
             )
 
-        written = await self._rows.write(reading, propose, _act(escrow))
+        act = _act(escrow, reason=error.reason)
+        written = await self._rows.write(reading, propose, act)
         return Written(reading=written.reading, not_allowed=Why.STATE)
 
     async def adopt_all(self, tenant: str) -> None:
@@ -176,10 +177,10 @@ class Adoption:
         self._held |= {_slot(each): each for each in found}
 
 
-def _act(escrow: Escrow) -> Act:
+def _act(escrow: Escrow, *, reason: str = "") -> Act:
     # A consent is on record even where the state stays; who gave it, the escrow does not say.
     is_consent = escrow.attempt.kind is not AttemptKind.REFRESH
-    return Act(call="adopt an escrow", is_administrative=is_consent)
+    return Act(call="adopt an escrow", reason=reason, is_administrative=is_consent)
 
 
 def _concluding(escrow: Escrow) -> Beside | None:
