@@ -19,7 +19,8 @@ from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
 from broker.store.home import Home, HomeDiffersError, settle_home
 from broker.store.pool import DatabaseUnfit, Pool
-from broker.store.schema import SchemaFitness
+from broker.store.privileges import judge_privileges
+from broker.store.schema import PRIVILEGES_MISSING, SchemaFitness
 from broker.store.sealing import Keyring
 
 _ALL: Final = frozenset(Need)
@@ -90,6 +91,25 @@ class HomeCheck:
         return CheckResult()
 
 
+class SchemaCheck:
+    """Whether the schema is ours, and our role may use all of it."""
+
+    def __init__(self, subjects: Subjects) -> None:
+        """Asks nothing yet."""
+        self._subjects = subjects
+        self._may_use_all = False
+
+    async def probe(self) -> CheckResult:
+        """Looks at the schema each time, at the role until it has been good once."""
+        status = await probe_postgres(self._subjects.pool)
+        if status.fitness is not SchemaFitness.FIT:
+            return CheckResult(error=status.fitness.value)
+        if not self._may_use_all:
+            # A release with a new table, and nobody has granted it.
+            self._may_use_all = not (await judge_privileges(self._subjects.pool)).missing
+        return CheckResult(error="" if self._may_use_all else PRIVILEGES_MISSING)
+
+
 class KeysetCheck:
     """Whether this replica can open what the others have sealed."""
 
@@ -119,11 +139,6 @@ def checks(subjects: Subjects) -> Sequence[Check]:
         status = await probe_postgres(subjects.pool)
         return CheckResult(error="" if status.is_writable else "READ_ONLY")
 
-    async def schema() -> CheckResult:
-        status = await probe_postgres(subjects.pool)
-        is_fit = status.fitness is SchemaFitness.FIT
-        return CheckResult(error="" if is_fit else status.fitness.value)
-
     async def redis() -> CheckResult:
         status = await probe_redis(subjects.redis)
         if not status.is_reachable:
@@ -131,10 +146,10 @@ def checks(subjects: Subjects) -> Sequence[Check]:
         evicts = status.maxmemory_policy not in {None, "noeviction"}
         return CheckResult(error="REDIS_EVICTS" if evicts else "")
 
-    home, keyset = HomeCheck(subjects), KeysetCheck(subjects)
+    schema, home, keyset = SchemaCheck(subjects), HomeCheck(subjects), KeysetCheck(subjects)
     return (
         Check(name="postgres", probe=_named(postgres), needed_for=_ALL),
-        Check(name="schema", probe=_named(schema), needed_for=_ALL),
+        Check(name="schema", probe=_named(schema.probe), needed_for=_ALL),
         Check(name="home", probe=_named(home.probe), needed_for=_ALL),
         Check(name="keyset", probe=_named(keyset.probe), needed_for=_ALL),
         Check(name="redis", probe=redis),
@@ -155,5 +170,8 @@ def _named(probe: Callable[[], Awaitable[CheckResult]]) -> Callable[[], Awaitabl
         # The schema is not there yet: what "schema" says, too.
         except asyncpg.UndefinedTableError:
             return CheckResult(error=SchemaFitness.TOO_OLD.value)
+        # The role may not even look: the same, whichever check meets it first.
+        except asyncpg.InsufficientPrivilegeError:
+            return CheckResult(error=PRIVILEGES_MISSING)
 
     return named
