@@ -56,6 +56,7 @@ from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import HomeDiffersError, admission
 from broker.store.pool import Pool, open_pool
+from broker.store.records import PostgresRecords
 from broker.store.renewals import PostgresRenewals
 from broker.store.rewrapping import PostgresKeys
 from broker.store.sealing import Keyring
@@ -232,7 +233,8 @@ def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
         fleet=PostgresFleet(outside.pool),
         renewals=PostgresRenewals(outside.pool, keepalive=settings.keepalive),
         consents=PostgresConsents(outside.pool, outside.keyring),
-        leases=RedisLeases(outside.redis, prefix=prefix),
+        records=PostgresRecords(outside.pool),
+        leases=RedisLeases(outside.redis, prefix=prefix, replica=outside.watching.replica),
         escrows=outside.escrows,
         announcements=RedisAnnouncements(outside.redis, prefix=prefix),
         provider=outside.provider,
@@ -359,7 +361,9 @@ def _servicers(service: Service, reporter: Reporter, keys: Rewrapping) -> Servic
     return Servicers(
         tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
-        operations=OperationsService(broker, rotations=broker, reports=reporter, keys=keys),
+        operations=OperationsService(
+            broker, explains=broker, rotations=broker, reports=reporter, keys=keys
+        ),
         health=HealthService(),
     )
 

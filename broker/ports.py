@@ -16,12 +16,19 @@ from typing import Protocol, TypeAlias
 
 from broker.domain.answers import Answer
 from broker.domain.authorization import Authorization, Outcome
+from broker.domain.disclosure import Disclosure, HandedOut
 from broker.domain.escrow import Escrow
 from broker.domain.evidence import Evidence
-from broker.domain.facts import Fact, LeaseOutcome
+from broker.domain.facts import Fact, LeaseOutcome, LeaseStanding
 from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant, GrantState
-from broker.domain.history import AttemptOutcome, AttemptRecord, FleetAct, GrantEvent
+from broker.domain.history import (
+    AttemptOutcome,
+    AttemptRecord,
+    FleetAct,
+    GrantEvent,
+    RecordedEvent,
+)
 from broker.domain.imports import Import
 from broker.domain.past import Past
 from broker.domain.policy import EVERYBODY, Tenants
@@ -330,6 +337,39 @@ class EscrowKeys(Protocol):
         """Counts the escrows under each key; None: Redis cannot be asked. Never raises."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What is on record about a tenant, the newest of each first."""
+
+    attempts: tuple[AttemptRecord, ...] = ()
+    events: tuple[RecordedEvent, ...] = ()
+    disclosures: tuple[Disclosure, ...] = ()
+    key_id: int | None = None
+    """The key that the pair is sealed under; None: there is no pair."""
+
+
+class Records(Protocol):
+    """What is written down beside the grants, for people. Raises `StoreUnavailable` only."""
+
+    async def about(self, tenant: str, *, limit: int) -> Recorded:
+        """Reads the newest of everything, `limit` each. Safe to cancel and to retry."""
+
+    async def note_handed_out(self, notes: Sequence[HandedOut]) -> None:
+        """Adds to the disclosures, each tenant and caller at most once. Safe to retry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseSeen:
+    """How a lease stands."""
+
+    standing: LeaseStanding
+    holder: str = ""
+    """The replica; empty where nobody holds it, or by a release that does not say."""
+
+    remaining: timedelta | None = None
+    """Until it ends unless it is extended."""
+
+
 class Leases(Protocol):
     """Leases in Redis: they spare the herd and decide nothing (law 6)."""
 
@@ -339,6 +379,9 @@ class Leases(Protocol):
         Never raises, and takes no longer than its timeouts. A lease that is lost meanwhile is not
         told: the claim decides. Safe to cancel.
         """
+
+    async def look(self, tenant: str) -> LeaseSeen:
+        """Tells how the lease stands, for people. As `hold`: never raises, and takes no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

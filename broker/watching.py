@@ -32,6 +32,8 @@ class Watching:
         """Shows what is read when somebody looks. Once for each instance of the metrics."""
         self.metrics.watch_holdings(service.holdings)
         self.metrics.watch_escrows(service.adoption)
+        told = service.disclosures
+        self.metrics.watch_disclosures(told, lost=lambda: told.lost)
         self.metrics.watch_pool(self.pool)
         self.metrics.watch_keyset(lambda: self.keyring.modified_at)
 

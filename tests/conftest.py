@@ -37,6 +37,7 @@ from broker.dev.wheels import WheelMissingError
 from support.law_seven import LEDGER, Sums
 from support.logical import clean_logical_database, on_logical_database
 from support.media import of_cluster, of_core
+from support.service_role import SERVICE_ROLE, make_service_role
 from support.standby import StandbyPair, standby_pair
 
 SUMS: Final = Sums()
@@ -90,7 +91,8 @@ def migrated_template(database_server: str) -> Iterator[str]:
     from broker.store.migrate import migrate  # noqa: PLC0415 - most tests need no store
 
     async def prepare(url: str) -> None:
-        await migrate(url)
+        await make_service_role(url)
+        await migrate(url, service_role=SERVICE_ROLE)
         assert await connections_left(url) == []
 
     with _held_open(fresh_database(database_server)) as url:

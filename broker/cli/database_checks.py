@@ -1,4 +1,4 @@
-"""What `doctor` asks of PostgreSQL: reachable, schema, writable, home, keys in use, clock."""
+"""What `doctor` asks of PostgreSQL: reachable, schema, writable, clock, role, home, keys in use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from broker.config import ServeSettings
 from broker.store.health import StoreStatus, key_ids_in_use, probe
 from broker.store.home import Home, HomeDiffersError, read_home
 from broker.store.pool import Pool, open_pool
+from broker.store.privileges import Privileges, judge_privileges
 from broker.store.schema import SchemaFitness
 from broker.store.sealing import Keyring
 from broker.wiring import home, pool_settings
 
-DATABASE_CHECKS: Final = ("database", "schema", "writable", "clock", "home", "keys in use")
+DATABASE_CHECKS: Final = ("database", "schema", "writable", "clock", "role", "home", "keys in use")
 
 _CLOCK_SKEW: Final = timedelta(seconds=5)
 """Nothing is decided by our own clock, but logs are read by it; NTP keeps it within milliseconds,
@@ -63,10 +64,21 @@ def _judge_clock(skew: timedelta) -> Check:
 
 
 async def _look_inside(pool: Pool, settings: ServeSettings, keyring: Keyring | None) -> list[Check]:
-    checks = [_judge_home(await read_home(pool), ours=home(settings))]
+    role = _judge_role(await judge_privileges(pool))
+    checks = [role, _judge_home(await read_home(pool), ours=home(settings))]
     if keyring is None:
         return [*checks, *skipped("keys in use", because="the keyset is bad")]
     return [*checks, _judge_keys(await key_ids_in_use(pool), keyring)]
+
+
+def _judge_role(privileges: Privileges) -> Check:
+    mend = "token-broker migrate --service-role NAME, and that role in BROKER_DATABASE_URL"
+    if privileges.missing:
+        return bad("role", f"{privileges.role} lacks {'; '.join(privileges.missing)}", mend=mend)
+    if privileges.excess:
+        found = f"{privileges.role} has more than it needs: {'; '.join(privileges.excess)}"
+        return warning("role", found, mend=mend)
+    return ok("role", privileges.role)
 
 
 def _judge_home(stored: Home | None, *, ours: Home) -> Check:

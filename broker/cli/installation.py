@@ -21,12 +21,21 @@ def _migrate(
     context: typer.Context,
     *,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be applied.")] = False,
+    service_role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The role that `serve` connects as: it is given just what it needs.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database's schema up to date. Several may run at once."""
     from broker.cli.migrating import migrate_schema  # noqa: PLC0415 - starts fast
 
-    migrate_schema(environ_of(context), dry_run=dry_run, as_json=as_json)
+    environ = environ_of(context)
+    migrate_schema(environ, service_role=service_role, dry_run=dry_run, as_json=as_json)
 
 
 def _doctor(

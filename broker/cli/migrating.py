@@ -14,10 +14,13 @@ from broker.cli.store_trouble import TROUBLE, in_words
 from broker.config import MigrateSettings
 from broker.config.transport import database_tls
 from broker.store.migrate import MigrationError, migrate
+from broker.store.privileges import UnfitRoleError
 
 
-def migrate_schema(environ: Mapping[str, str], *, dry_run: bool, as_json: bool) -> None:
-    """Applies what is pending, or says what that is.
+def migrate_schema(
+    environ: Mapping[str, str], *, service_role: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Applies what is pending, or says what that is; gives the service's role what it needs.
 
     Raises:
         CommandFailed: nothing was changed.
@@ -25,9 +28,13 @@ def migrate_schema(environ: Mapping[str, str], *, dry_run: bool, as_json: bool) 
     settings = read_settings(MigrateSettings, environ)
     try:
         url = settings.database_url.read().reveal()
-        names = asyncio.run(migrate(url, dry_run=dry_run, tls=database_tls(settings)))
+        tls = database_tls(settings)
+        names = asyncio.run(migrate(url, dry_run=dry_run, tls=tls, service_role=service_role))
     except MigrationError as error:
         raise CommandFailed(str(error), hint="run the release that applied them") from None
+    except UnfitRoleError as error:
+        hint = "as its owner: CREATE ROLE … LOGIN, a member of no other role"
+        raise CommandFailed(f"--service-role: {error}", hint=hint) from None
     except TROUBLE as error:
         hint = "nothing was changed; try again, or see token-broker doctor"
         raise CommandFailed(in_words(error), hint=hint) from None

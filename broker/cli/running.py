@@ -27,9 +27,12 @@ def register(app: typer.Typer) -> None:
 def serve(context: typer.Context) -> None:
     """Serve, until SIGTERM or Ctrl-C; settings come from the environment."""
     from broker.config import ServeSettings  # noqa: PLC0415 - starts fast
+    from broker.hardening import keep_memory_private  # noqa: PLC0415 - likewise
     from broker.ops.logs import open_log  # noqa: PLC0415 - likewise
     from broker.serving import serve as serve_broker  # noqa: PLC0415 - likewise
 
+    # Before any secret is read.
+    keep_memory_private()
     settings = read_settings(ServeSettings, environ_of(context))
     with open_log(sys.stderr, log_format=settings.log_format, level=settings.log_level) as log:
         _run(serve_broker(settings, log))

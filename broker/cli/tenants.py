@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
         ("import", _import),
         ("get", _get),
         ("grants", _grants),
+        ("explain", _explain),
         ("refresh", _refresh),
         ("revoke", _revoke),
     ):
@@ -155,6 +156,16 @@ def _refresh(
     from broker.cli.granting import refresh  # noqa: PLC0415 - starts fast
 
     refresh(tenant, reason, environ_of(context), as_json=as_json)
+
+
+def _explain(context: typer.Context, tenant: Tenant, *, as_json: AsJson = False) -> None:
+    """Tell all about a grant: how it stands, what happened, who has its token, what to do.
+
+    Exit status 3: the customer must consent again.
+    """
+    from broker.cli.explaining import explain  # noqa: PLC0415 - starts fast
+
+    explain(tenant, environ_of(context), as_json=as_json)
 
 
 def _revoke(

@@ -35,6 +35,14 @@ class LeaseOutcome(StrEnum):
     UNREACHABLE = "unreachable"
 
 
+class LeaseStanding(StrEnum):
+    """How a lease stands, to whoever only looks."""
+
+    FREE = "free"
+    HELD = "held"
+    UNREACHABLE = "unreachable"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenServed:
     """A caller got a token."""

@@ -199,6 +199,13 @@ def check_reason(reason: str) -> FieldViolation | None:
     )
 
 
+LARGEST_HISTORY: Final = 200
+"""Lines of some hundred bytes, of three records: far below what a message may hold."""
+
+DEFAULT_HISTORY_SIZE: Final = 20
+"""A screen."""
+
+
 def check_page_size(page_size: int) -> FieldViolation | None:
     """Checks how many are asked for; `settled_page_size` makes a number of it."""
     return _unless(page_size >= 0, "page_size", "must not be negative")
@@ -207,6 +214,11 @@ def check_page_size(page_size: int) -> FieldViolation | None:
 def settled_page_size(page_size: int) -> int:
     """Returns how many grants to give at most for a page size that passed its check."""
     return min(page_size, LARGEST_PAGE) or DEFAULT_PAGE
+
+
+def check_history_size(size: int) -> FieldViolation | None:
+    """Checks how many lines of each record are asked for; 0: the default."""
+    return _unless(0 <= size <= LARGEST_HISTORY, "history_size", f"must be 0 to {LARGEST_HISTORY}")
 
 
 def check_generation(generation: int) -> FieldViolation | None:

@@ -73,3 +73,11 @@ class FleetAct:
     """How the guard stood."""
 
     after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """An event as it is on record."""
+
+    at: datetime
+    event: GrantEvent

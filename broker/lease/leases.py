@@ -12,15 +12,17 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockNotOwnedError
 
-from broker.domain.facts import LeaseOutcome
+from broker.domain.facts import LeaseOutcome, LeaseStanding
 from broker.lease.beside import running_beside
 from broker.lease.client import RedisClient
 from broker.lease.failure import RedisUnreachable
+from broker.ports import LeaseSeen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +37,10 @@ class _Unanswered:
 class RedisLeases:
     """Upholds `ports.Leases`. The key of a tenant is `prefix`, `lease:` and the tenant."""
 
-    def __init__(self, client: RedisClient, *, prefix: str) -> None:
+    def __init__(self, client: RedisClient, *, prefix: str, replica: str = "") -> None:
+        """`replica`: part of each token, so that people can see who holds a lease."""
         self._client = client
+        self._replica = replica
         self._prefix = prefix
         self._unanswered: dict[str, _Unanswered] = {}  # by tenant, the oldest first
 
@@ -55,6 +59,29 @@ class RedisLeases:
             with suppress(RedisUnreachable):  # it ends by itself, within its TTL
                 await self._client.ask(lambda _: _owned(lock.release()))
 
+    async def look(self, tenant: str) -> LeaseSeen:
+        """See `ports.Leases.look`."""
+        try:
+            token, milliseconds = await self._client.ask(lambda redis: self._read(redis, tenant))
+        except RedisUnreachable:
+            return LeaseSeen(standing=LeaseStanding.UNREACHABLE)
+        if token is None or milliseconds < 0:
+            return LeaseSeen(standing=LeaseStanding.FREE)
+        return LeaseSeen(
+            standing=LeaseStanding.HELD,
+            holder=_replica_of(token),
+            remaining=timedelta(milliseconds=milliseconds),
+        )
+
+    async def _read(self, redis: Redis, tenant: str) -> tuple[bytes | str | None, int]:
+        # One after the other: what changes in between changes right after an answer as well.
+        token = await redis.get(self._name(tenant))
+        milliseconds = await redis.pttl(self._name(tenant))
+        return token, milliseconds
+
+    def _name(self, tenant: str) -> str:
+        return f"{self._prefix}lease:{tenant}"
+
     async def _acquire(self, tenant: str) -> Lock | LeaseOutcome:
         try:
             lock = await self._ask_for(tenant)
@@ -64,7 +91,7 @@ class RedisLeases:
 
     async def _ask_for(self, tenant: str) -> Lock | None:
         earlier = self._unanswered.pop(tenant, None)
-        token = earlier.token if earlier else secrets.token_hex(16)
+        token = earlier.token if earlier else f"{self._replica} {secrets.token_hex(16)}"
         is_answered = False
         try:
             lock = await self._client.ask(
@@ -85,7 +112,7 @@ class RedisLeases:
     ) -> Lock | None:
         lock = Lock(
             redis,
-            f"{self._prefix}lease:{tenant}",
+            self._name(tenant),
             timeout=self._client.times.ttl.total_seconds(),
             thread_local=False,  # the task that extends it may see its token, too
         )
@@ -137,3 +164,9 @@ async def _owned(deed: Awaitable[object]) -> bool:
     except LockNotOwnedError:  # an answer, not a failure: expired, flushed, or somebody else's
         return False
     return True
+
+
+def _replica_of(token: bytes | str) -> str:
+    """Returns whose token it is; empty where it does not say."""
+    text = token if isinstance(token, str) else token.decode(errors="replace")
+    return text.rpartition(" ")[0]

@@ -21,7 +21,8 @@ from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
 from broker.store.home import Home, HomeDiffersError, settle_home
 from broker.store.pool import DatabaseUnfit, Pool
-from broker.store.schema import SchemaFitness
+from broker.store.privileges import judge_privileges
+from broker.store.schema import PRIVILEGES_MISSING, SchemaFitness
 from broker.store.sealing import KeyDescription, Keyring
 
 _ALL: Final = frozenset(Need)
@@ -113,6 +114,27 @@ class HomeCheck:
         return CheckResult()
 
 
+class SchemaCheck:
+    """Whether the schema is ours, and our role may use all of it."""
+
+    def __init__(self, subjects: Subjects) -> None:
+        """Asks nothing yet."""
+        self._subjects = subjects
+        self._may_use_all = False
+
+    async def probe(self) -> CheckResult:
+        """Looks at the schema each time, at the role until it has been good once."""
+        status = await probe_postgres(self._subjects.pool)
+        details = {"version": status.schema_version}
+        if status.fitness is not SchemaFitness.FIT:
+            return CheckResult(error=status.fitness.value, details=details)
+        if not self._may_use_all:
+            # A release with a new table, and nobody has granted it.
+            self._may_use_all = not (await judge_privileges(self._subjects.pool)).missing
+        error = "" if self._may_use_all else PRIVILEGES_MISSING
+        return CheckResult(error=error, details=details)
+
+
 class KeysetCheck:
     """Whether this replica can open what the others have sealed."""
 
@@ -170,16 +192,9 @@ def _database_checks(subjects: Subjects) -> Iterator[Check]:
     async def clock() -> CheckResult:
         return skew  # as it was when PostgreSQL last told its own
 
-    async def schema() -> CheckResult:
-        status = await probe_postgres(subjects.pool)
-        is_fit = status.fitness is SchemaFitness.FIT
-        return CheckResult(
-            error="" if is_fit else status.fitness.value,
-            details={"version": status.schema_version},
-        )
-
+    schema = SchemaCheck(subjects)
     yield Check(name="postgres", probe=_named(postgres), needed_for=_ALL)
-    yield Check(name="schema", probe=_named(schema), needed_for=_ALL)
+    yield Check(name="schema", probe=_named(schema.probe), needed_for=_ALL)
     yield Check(name="clock", probe=clock)
 
 
@@ -250,5 +265,8 @@ def _named(probe: Callable[[], Awaitable[CheckResult]]) -> Callable[[], Awaitabl
         # The schema is not there yet: what "schema" says, too.
         except asyncpg.UndefinedTableError:
             return CheckResult(error=SchemaFitness.TOO_OLD.value)
+        # The role may not even look: the same, whichever check meets it first.
+        except asyncpg.InsufficientPrivilegeError:
+            return CheckResult(error=PRIVILEGES_MISSING)
 
     return named

@@ -161,6 +161,19 @@ class Metrics:
             "log_lines_dropped", "Lines of the log that its reader was too slow for", now=lost
         )
 
+    def watch_disclosures(self, disclosures: Sized, *, lost: Callable[[], int]) -> None:
+        """Shows how many wait to be written, and were lost. Once for each instance."""
+        self._make.read(
+            "disclosures_pending",
+            "Pairs of tenant and caller that were given tokens, and are not on record yet",
+            now=lambda: len(disclosures),
+        )
+        self._make.read_total(
+            "disclosures_lost",
+            "Tokens handed out that are on no record, for want of room",
+            now=lost,
+        )
+
     def watch_escrows(self, escrows: Sized) -> None:
         """Shows how many escrows were read and are not stored yet. Once for each instance."""
         self._make.read(

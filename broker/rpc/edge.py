@@ -59,10 +59,6 @@ _Unary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
 _Streaming: TypeAlias = Callable[[object, Context], AsyncGenerator[Message, None]]
 
 
-class UnimplementedError(Exception):
-    """The API has this call and this version does not answer it: a plain UNIMPLEMENTED."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
     """Whom the edge asks and tells, and what it calls a defect."""
@@ -224,11 +220,6 @@ class _Ending:
             self._count("OK")
         elif isinstance(error, BrokerError):
             await self._fail(error)
-        elif isinstance(error, UnimplementedError):
-            self._count("UNIMPLEMENTED")
-            await self._context.abort(
-                grpc.StatusCode.UNIMPLEMENTED, "not implemented in this version"
-            )
         elif isinstance(error, Exception) and not isinstance(error, grpc.aio.BaseError):
             await self._fail(self._defect(error))
         else:

@@ -6,12 +6,17 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from broker.rpc.caller import CallerOf, Context, caller_of
-from broker.rpc.edge import UnimplementedError
+from broker.rpc.explaining import explanation_message
 from broker.rpc.fleet_messages import fleet_message
 from broker.rpc.messages import grant_message
-from broker.rpc.ports import FleetGuard, FleetReports, Keys, Rotations
+from broker.rpc.ports import Explains, FleetGuard, FleetReports, Keys, Rotations
 from broker.rpc.token_service import budget_of
-from broker.rpc.validation import read_refresh_grant, read_release_guard, read_rewrap_keys
+from broker.rpc.validation import (
+    read_explain_grant,
+    read_refresh_grant,
+    read_release_guard,
+    read_rewrap_keys,
+)
 from broker.v1 import operations_service_pb2
 from broker.v1.operations_service_pb2_grpc import OperationsServiceServicer
 
@@ -23,12 +28,14 @@ class OperationsService(OperationsServiceServicer):
         self,
         guard: FleetGuard,
         *,
+        explains: Explains,
         rotations: Rotations,
         reports: FleetReports,
         keys: Keys,
         caller_of: CallerOf = caller_of,
     ) -> None:
         self._guard = guard
+        self._explains = explains
         self._rotations = rotations
         self._reports = reports
         self._keys = keys
@@ -45,8 +52,10 @@ class OperationsService(OperationsServiceServicer):
     async def ExplainGrant(
         self, request: operations_service_pb2.ExplainGrantRequest, context: Context
     ) -> operations_service_pb2.ExplainGrantResponse:
-        """Not answered yet."""
-        raise UnimplementedError
+        """Tells all that is known about a grant."""
+        tenant, limit = read_explain_grant(request)
+        explained = await self._explains.explain_grant(tenant, limit=limit)
+        return explanation_message(explained, limit=limit)
 
     async def GetFleetStatus(
         self, request: operations_service_pb2.GetFleetStatusRequest, context: Context

@@ -15,6 +15,7 @@ from broker.domain.fleet_report import FleetReport
 from broker.domain.grant import Grant
 from broker.domain.guard import Release
 from broker.ports import ListQuery
+from broker.service.explaining import Explanation
 from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
@@ -36,6 +37,10 @@ class Tokens(Protocol):
         self, tenant: str, *, rejected_generation: int | None, budget: timedelta
     ) -> ServedToken:
         """Returns a living token; `budget` is the time until the caller's deadline."""
+        ...
+
+    def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:
+        """Notes that a caller is given a token. Never waits, and never raises."""
         ...
 
 
@@ -116,4 +121,12 @@ class FleetReports(Protocol):
 
     async def fleet_report(self) -> FleetReport:
         """Returns what can be found out in a moment; never raises for what cannot."""
+        ...
+
+
+class Explains(Protocol):
+    """Explains grants."""
+
+    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+        """Tells all that is known, with as many lines of each record at most."""
         ...

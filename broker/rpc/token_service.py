@@ -16,6 +16,7 @@ from broker.rpc.ports import Tokens, Watches
 from broker.rpc.status import status_of
 from broker.rpc.validation import read_batch, read_get_access_token
 from broker.rpc.watch import WatchCall
+from broker.service.messages import ServedToken
 from broker.v1 import token_service_pb2
 from broker.v1.token_service_pb2_grpc import TokenServiceServicer
 
@@ -42,8 +43,7 @@ class TokenService(TokenServiceServicer):
         served = await self._tokens.get_access_token(
             tenant, rejected_generation=rejected_generation, budget=budget_of(context)
         )
-        current_caller().check_scopes(tenant, served.scopes)
-        return token_message(served)
+        return self._hand_out(tenant, served)
 
     async def BatchGetAccessTokens(
         self, request: token_service_pb2.BatchGetAccessTokensRequest, context: Context
@@ -65,10 +65,9 @@ class TokenService(TokenServiceServicer):
             served = await self._tokens.get_access_token(
                 tenant, rejected_generation=None, budget=budget
             )
-            caller.check_scopes(tenant, served.scopes)
+            return _Result(tenant=tenant, token=self._hand_out(tenant, served))
         except BrokerError as error:
             return _Result(tenant=tenant, status=status_of(error, tenant=tenant))
-        return _Result(tenant=tenant, token=token_message(served))
 
     async def WatchAccessTokens(
         self,
@@ -77,10 +76,23 @@ class TokenService(TokenServiceServicer):
     ) -> AsyncGenerator[token_service_pb2.WatchAccessTokensResponse, None]:
         """Tells of every change until the caller goes."""
         with self._watches.watch() as watch:
-            call = WatchCall(self._watches, watch, current_caller())
+            call = WatchCall(self._watches, watch, current_caller(), hand_out=self._hand_out)
             async with aclosing(call.answers(request_iterator)) as answers:
                 async for answer in answers:
                     yield answer
+
+    def _hand_out(
+        self, tenant: str, served: ServedToken
+    ) -> token_service_pb2.GetAccessTokenResponse:
+        """Turns a token into what a caller gets: the one way out, so that each is on record.
+
+        Raises:
+            ScopeMissing: then it is not given out.
+        """
+        caller = current_caller()
+        caller.check_scopes(tenant, served.scopes)
+        self._tokens.note_handed_out(tenant, caller=caller.identity, generation=served.generation)
+        return token_message(served)
 
 
 def budget_of(context: Context) -> timedelta:

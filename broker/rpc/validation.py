@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.domain.errors import FieldViolation, InvalidRequest
 from broker.domain.fields import (
+    DEFAULT_HISTORY_SIZE,
     LONGEST_PAGE_TOKEN,
     MOST_STATES,
     check_access_token,
@@ -22,6 +23,7 @@ from broker.domain.fields import (
     check_error_description,
     check_expected_subject,
     check_generation,
+    check_history_size,
     check_oauth_error,
     check_page_size,
     check_reason,
@@ -107,6 +109,13 @@ def read_watch(
     tenants = tuple((request.subscribe if action == "subscribe" else request.unsubscribe).tenants)
     _refuse(None, check_watched(len(tenants), f"{action}.tenants"))
     return (tenants, ()) if action == "subscribe" else ((), tenants)
+
+
+def read_explain_grant(request: operations_service_pb2.ExplainGrantRequest) -> tuple[str, int]:
+    """Reads the tenant, and how many lines of each record are wanted at most."""
+    size = request.history_size
+    _refuse(request.tenant, check_history_size(size))
+    return request.tenant, size or DEFAULT_HISTORY_SIZE
 
 
 def read_start_authorization(

@@ -7,20 +7,27 @@ has asked for all it wants and says no more (as grpcurl does) is told until it g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeAlias
 
 from broker.domain.errors import BrokerError, FieldViolation, InvalidRequest, ScopeMissing
 from broker.domain.fields import check_tenant
 from broker.domain.policy import Policy
 from broker.rpc.caller import Caller
-from broker.rpc.messages import token_message
 from broker.rpc.ports import Watches
 from broker.rpc.status import status_of
 from broker.rpc.validation import read_watch
+from broker.service.messages import ServedToken
 from broker.service.watch import Told, Watch
-from broker.v1.token_service_pb2 import WatchAccessTokensRequest, WatchAccessTokensResponse
+from broker.v1.token_service_pb2 import (
+    GetAccessTokenResponse,
+    WatchAccessTokensRequest,
+    WatchAccessTokensResponse,
+)
+
+HandOut: TypeAlias = Callable[[str, ServedToken], GetAccessTokenResponse]
+"""Makes what a caller gets of a tenant's token, and puts it on record. Raises `ScopeMissing`."""
 
 SILENCE_SECONDS: Final = 15.0
 """Until a sign of life: half of the promised 30, so that one may be late. The policy is looked at
@@ -33,8 +40,11 @@ MOST_TENANTS: Final = 10_000
 class WatchCall:
     """Serves one caller."""
 
-    def __init__(self, watches: Watches, watch: Watch, caller: Caller) -> None:
+    def __init__(
+        self, watches: Watches, watch: Watch, caller: Caller, *, hand_out: HandOut
+    ) -> None:
         """`watch`: the caller's own."""
+        self._hand_out = hand_out
         self._watches = watches
         self._watch = watch
         self._caller = caller
@@ -116,10 +126,11 @@ class WatchCall:
             return WatchAccessTokensResponse(heartbeat=WatchAccessTokensResponse.Heartbeat())
         state = told.state
         if not isinstance(state, BrokerError):
-            missing = self._caller.permission.missing_scopes(told.tenant, state.scopes)
-            if not missing:
-                return WatchAccessTokensResponse(tenant=told.tenant, token=token_message(state))
-            state = ScopeMissing(tenant=told.tenant, missing=missing)
+            try:
+                token = self._hand_out(told.tenant, state)
+                return WatchAccessTokensResponse(tenant=told.tenant, token=token)
+            except ScopeMissing as error:
+                state = error
         return WatchAccessTokensResponse(
             tenant=told.tenant, status=status_of(state, tenant=told.tenant)
         )

@@ -144,14 +144,20 @@ class Adoption:
             # Who touches an import's record changes the row: what is read after it is of the row.
             seen = await self._rows.read(escrow.tenant)
             beside = await self._refusing(escrow, error)
-            written = await self._write_refusal(escrow, seen, beside=beside, adopter=adopter)
+            written = await self._write_refusal(escrow, seen, error, beside=beside, adopter=adopter)
             if written.not_allowed is not Why.MOVED_ON:
                 break
         why = written.not_allowed or Why.STATE
         return Written(reading=written.reading, not_allowed=why)
 
     async def _write_refusal(
-        self, escrow: Escrow, seen: Reading, *, beside: Beside | None, adopter: Attempt | None
+        self,
+        escrow: Escrow,
+        seen: Reading,
+        error: SubjectAlreadyConnected,
+        *,
+        beside: Beside | None,
+        adopter: Attempt | None,
     ) -> Written:
         def propose(current: Reading) -> Proposal:
             if current.snapshot.version != seen.snapshot.version:
@@ -162,7 +168,7 @@ class Adoption:
             ended = _line(escrow, current, AttemptOutcome.ROTATED, after=decision.after)
             return Proposal(decision=decision, ended=ended, beside=beside)
 
-        return await self._rows.write(seen, propose, _act(escrow))
+        return await self._rows.write(seen, propose, _act(escrow, reason=error.reason))
 
     async def _refusing(self, escrow: Escrow, error: SubjectAlreadyConnected) -> Beside | None:
         if escrow.state_hash is not None:
@@ -201,10 +207,10 @@ class Adoption:
         self._held |= {_slot(each): each for each in found}
 
 
-def _act(escrow: Escrow) -> Act:
+def _act(escrow: Escrow, *, reason: str = "") -> Act:
     # A consent is on record even where the state stays; who gave it, the escrow does not say.
     is_consent = escrow.attempt.kind is not AttemptKind.REFRESH
-    return Act(call="adopt an escrow", is_administrative=is_consent)
+    return Act(call="adopt an escrow", reason=reason, is_administrative=is_consent)
 
 
 def _concluding(escrow: Escrow) -> Beside | None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from broker.domain.errors import StoreUnavailable
+from broker.domain.facts import LoopFailed
 from broker.domain.grant import Grant
 from broker.domain.times import AttemptTimes
 from broker.ports import (
@@ -25,6 +27,7 @@ from broker.ports import (
     Leases,
     Observer,
     Provider,
+    Records,
     Renewals,
 )
 from broker.service import fleet as fleets
@@ -35,7 +38,10 @@ from broker.service.claim import Claims
 from broker.service.completing import Completing
 from broker.service.consenting import Consenting, longest_wait
 from broker.service.deleting import Deleting
+from broker.service.disclosures import FLUSH_SECONDS as DISCLOSURE_SECONDS
+from broker.service.disclosures import Disclosures
 from broker.service.exchange import Exchanger
+from broker.service.explaining import Explaining
 from broker.service.facade import Broker
 from broker.service.fetch import Fetcher
 from broker.service.fleet import Fleet
@@ -83,6 +89,7 @@ class Ports:
     fleet: FleetStore
     renewals: Renewals
     consents: ConsentStore
+    records: Records
     leases: Leases
     announcements: Announcements
     escrows: Escrows
@@ -138,6 +145,7 @@ class Service:
     usage: Usage
     watching: Watching
     renewing: Renewing
+    disclosures: Disclosures
     observer: Observer
 
     def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
@@ -148,6 +156,9 @@ class Service:
             "watches": lambda: self._repeat("watches", self.watching.run, POLL_SECONDS),
             "renewals": lambda: self._repeat("renewals", self.renewing.run, POLL_SECONDS),
             "usage": lambda: self._repeat("usage", self.usage.flush, FLUSH_SECONDS),
+            "disclosures": lambda: self._repeat(
+                "disclosures", self.disclosures.flush, DISCLOSURE_SECONDS
+            ),
             "escrows": lambda: self._repeat("escrows", self.adoption.sweep, SWEEP_SECONDS),
             "recall": lambda: self._repeat("recall", self.writing_back.turn, TURN_SECONDS),
             "fleet": lambda: self._repeat("fleet", self.fleet.poll, fleets.POLL_SECONDS),
@@ -176,6 +187,14 @@ class Service:
         await self._landed(LANDING_SECONDS)
         self.token_flights.abandon()
         self.grant_flights.abandon()
+        await self._write_disclosures()
+
+    async def _write_disclosures(self) -> None:
+        # Once: whoever holds up an end waits for pairs, and this is not one.
+        try:
+            await self.disclosures.flush()
+        except StoreUnavailable as error:
+            self.observer.observe(LoopFailed(loop="disclosures", error=error.reason))
 
     async def _landed(self, patience: float) -> None:
         try:
@@ -213,11 +232,12 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     obtain = _obtain(ports, options, consenting, fetcher=fetcher, flights=token_flights)
     grants = _grants(ports, options, consenting, obtain=obtain, recall=base.recall)
     guard, canary = _guarding(ports, options, base, refresh=grants.obtain)
-    usage = Usage(ports.store)
+    usage, disclosures = Usage(ports.store), Disclosures(ports.records)
     watching = _watching(obtain, usage, base.news)
     broker = Broker(
         obtain=obtain,
         usage=usage,
+        disclosures=disclosures,
         watching=watching,
         starting=Starting(
             consents=ports.consents,
@@ -245,6 +265,9 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
             flights=grant_flights,
             observer=ports.observer,
         ),
+        explaining=Explaining(
+            rows=base.rows, records=ports.records, leases=ports.leases, fleet=base.fleet
+        ),
     )
     return Service(
         broker=broker,
@@ -269,6 +292,7 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
             fleet=base.fleet,
             turnstile=base.turnstile,
         ),
+        disclosures=disclosures,
         observer=ports.observer,
     )
 

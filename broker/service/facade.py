@@ -11,6 +11,8 @@ from broker.domain.grant import Grant
 from broker.domain.guard import Release
 from broker.ports import ListQuery
 from broker.service.completing import Completing
+from broker.service.disclosures import Disclosures
+from broker.service.explaining import Explaining, Explanation
 from broker.service.grants import Grants
 from broker.service.guard import GuardKeeper, Released
 from broker.service.importing import Importing
@@ -38,12 +40,14 @@ class Broker:
     obtain: Obtain
     usage: Usage
     watching: Watching
+    disclosures: Disclosures
     starting: Starting
     completing: Completing
     importing: Importing
     grants: Grants
     guard: GuardKeeper
     rotating: Rotating
+    explaining: Explaining
 
     async def get_access_token(
         self, tenant: str, *, rejected_generation: int | None, budget: timedelta
@@ -66,6 +70,10 @@ class Broker:
     def unsubscribe(self, watch: Watch, tenant: str) -> None:
         """Watches a tenant no more."""
         self.watching.unsubscribe(watch, tenant)
+
+    def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:
+        """Notes that a caller is given a token: right before it is, and whichever call gives it."""
+        self.disclosures.note(tenant, caller=caller, generation=generation)
 
     async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
         """Begins a consent."""
@@ -98,3 +106,7 @@ class Broker:
     async def release_guard(self, release: Release, *, by: str, reason: str) -> Released:
         """Ends the fleet guard's hold."""
         return await self.guard.release(release, by=by, reason=reason)
+
+    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+        """Tells all that is known about a grant."""
+        return await self.explaining.explain(tenant, limit=limit)

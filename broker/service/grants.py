@@ -114,16 +114,18 @@ class Grants:
         def propose(current: Reading) -> Proposal:
             return Proposal(decision=destroy_pair(current.grant, mine))
 
-        written = await self.rows.write(reading, propose, _act(request))
+        # That Pleo has deleted the installation is an act of its own, as its rule is.
+        act = _act(request, what="" if mine is None else "#provider")
+        written = await self.rows.write(reading, propose, act)
         if written.not_allowed is None:
             self.recall.keep(written.reading.grant)
         return written.reading.grant
 
 
-def _act(request: RevokeGrant) -> Act:
+def _act(request: RevokeGrant, *, what: str = "") -> Act:
     return Act(
         actor=request.caller,
-        call="GrantService/RevokeGrant",
+        call=f"GrantService/RevokeGrant{what}",
         reason=request.reason,
         is_administrative=True,
     )

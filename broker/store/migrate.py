@@ -25,6 +25,7 @@ import asyncpg
 
 from broker.store.failures import store_failures
 from broker.store.pool import CONNECT_SECONDS, Connection
+from broker.store.privileges import grant_privileges
 
 # Any number that no other part of the broker uses; "schema" on a telephone.
 _LOCK: Final = 724362
@@ -72,18 +73,26 @@ class Migration:
 
 
 async def migrate(
-    url: str, *, dry_run: bool = False, tls: ssl.SSLContext | None = None
+    url: str,
+    *,
+    dry_run: bool = False,
+    tls: ssl.SSLContext | None = None,
+    service_role: str | None = None,
 ) -> list[str]:
     """Applies what is pending; returns the names, oldest first. Safe to retry.
 
-    `dry_run`: changes nothing and returns what would be applied.
+    `dry_run`: changes nothing and returns what would be applied. `service_role`: given just what
+    the service needs, whether anything was pending or not.
 
     Raises:
         MigrationError: a file was changed after it had been applied.
+        UnfitRoleError: the role cannot be the service's. Nothing is changed.
         StoreUnavailable: PostgreSQL is away, or somebody uses a table for too long. Nothing is
         changed.
     """
-    return await apply_migrations(url, bundled_migrations(), dry_run=dry_run, tls=tls)
+    return await apply_migrations(
+        url, bundled_migrations(), dry_run=dry_run, tls=tls, service_role=service_role
+    )
 
 
 async def apply_migrations(
@@ -92,6 +101,7 @@ async def apply_migrations(
     *,
     dry_run: bool = False,
     tls: ssl.SSLContext | None = None,
+    service_role: str | None = None,
 ) -> list[str]:
     """Does what `migrate` does, with these migrations."""
     async with _transaction(url, tls) as connection:
@@ -100,6 +110,8 @@ async def apply_migrations(
         pending = _pending(migrations, await _applied(connection))
         if not dry_run:
             await _apply(connection, pending)
+            if service_role is not None:
+                await grant_privileges(connection, service_role)
     return [migration.name for migration in pending]
 
 

@@ -2,7 +2,8 @@
 
 Dropping a partition costs nothing beside deleting its lines. Lines that find no partition go into
 the default one, from where they move when theirs is made: nothing is lost where nobody does this
-for a while.
+for a while. The role of the service may do neither itself: two functions of the schema do, in the
+name of the role that migrated, within bounds of theirs.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _LOCK: Final = 4478679
 async def maintain_attempts(pool: Pool, *, retention: timedelta) -> None:
     """Makes the partitions of the coming days and drops those older than the retention.
 
-    Any replica may do it at any time: where another is at it, nothing is done. Needs a role that
-    owns the table. Safe to cancel and to retry.
+    Any replica may do it at any time: where another is at it, nothing is done. Safe to cancel and
+    to retry.
 
     Raises:
         StoreUnavailable: also when the table was in use for too long.
@@ -39,8 +40,8 @@ async def maintain_attempts(pool: Pool, *, retention: timedelta) -> None:
         present = await _days(connection)
         for day in (today + timedelta(days=ahead) for ahead in range(DAYS_AHEAD + 1)):
             if day not in present:
-                await _make(connection, day)
-        await _drop_before(connection, present, oldest=today - retention)
+                await connection.execute("SELECT make_attempts_partition($1::date)", day)
+        await connection.execute("SELECT drop_attempts_before($1::date)", today - retention)
 
 
 async def _days(connection: Connection) -> set[date]:
@@ -50,36 +51,3 @@ async def _days(connection: Connection) -> set[date]:
         r"AND inhrelid::regclass::text ~ '\d{8}$'"
     )
     return {row[0] for row in rows}
-
-
-async def _drop_before(connection: Connection, present: set[date], *, oldest: date) -> None:
-    for day in sorted(present):
-        if day < oldest:
-            await connection.execute(f"DROP TABLE {_name(day)}")
-    # What never had a partition of its own grows old as well.
-    await connection.execute(
-        "DELETE FROM refresh_attempts_default WHERE started_at < $1::date::timestamptz", oldest
-    )
-
-
-async def _make(connection: Connection, day: date) -> None:
-    # Attaching locks the parent less than CREATE TABLE … PARTITION OF would, and refuses while
-    # lines of that day lie in the default partition: they move first.
-    name, after = _name(day), day + timedelta(days=1)
-    # In UTC, whatever the session's time zone: days must not overlap, nor leave an hour out.
-    await connection.execute(
-        f"""
-        CREATE TABLE {name} (LIKE refresh_attempts INCLUDING ALL);
-        WITH moved AS (
-            DELETE FROM refresh_attempts_default
-            WHERE started_at >= '{day} 00:00Z' AND started_at < '{after} 00:00Z' RETURNING *
-        )
-        INSERT INTO {name} SELECT * FROM moved;
-        ALTER TABLE refresh_attempts ATTACH PARTITION {name}
-            FOR VALUES FROM ('{day} 00:00Z') TO ('{after} 00:00Z');
-        """
-    )
-
-
-def _name(day: date) -> str:
-    return f"refresh_attempts_{day:%Y%m%d}"

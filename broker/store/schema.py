@@ -7,15 +7,18 @@ from typing import Final
 
 import asyncpg
 
-from broker.store.pool import Connection, Pool
+from broker.store.pool import Connection, DatabaseUnfit, Pool
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """The number of the last file in `migrations/`. Code works with this schema and with newer ones
 that name it as their reader."""
 
 _READ: Final = (
     "SELECT max(version) AS version, max(minimum_reader) AS reader FROM schema_migrations"
 )
+
+PRIVILEGES_MISSING: Final = "PRIVILEGES_MISSING"
+"""What health calls a role that may not do what the service does."""
 
 
 class SchemaFitness(StrEnum):
@@ -40,11 +43,14 @@ async def read_schema(pool: Pool | Connection) -> tuple[int, SchemaFitness]:
     """Returns the version of the database's schema, 0 where there is none, and what it is to us.
 
     Raises:
-        StoreUnavailable: try again.
+        StoreUnavailable: try again. DatabaseUnfit: our role may not look.
     """
     try:
         (row,) = await pool.fetch(_READ)
     except asyncpg.UndefinedTableError:
         return 0, SchemaFitness.TOO_OLD
+    except asyncpg.InsufficientPrivilegeError:
+        what = "the role may not use the schema: token-broker migrate --service-role NAME"
+        raise DatabaseUnfit(what, code=PRIVILEGES_MISSING) from None
     version, reader = row["version"] or 0, row["reader"] or 0
     return version, judge_schema(version, reader)

@@ -51,6 +51,7 @@ from support.fake_broker import FakeBroker
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_records import FakeRecords
 from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.service import Fleet, fleet, virtual_now
@@ -97,6 +98,7 @@ def _service(ours: Fleet, observer: Observer) -> Service:
         fleet=FakeFleetStore(world),
         renewals=FakeRenewals(world, keepalive=KEEPALIVE),
         consents=FakeConsentStore(world),
+        records=FakeRecords(world),
         leases=FakeLeases(redis),
         announcements=FakeAnnouncements(redis),
         escrows=FakeEscrows(redis),
@@ -114,7 +116,7 @@ async def _serving(ours: Fleet, watchers: _Watchers) -> AsyncIterator[_Stub]:
         tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
         operations=OperationsService(
-            broker, rotations=broker, reports=FakeBroker(), keys=FakeBroker()
+            broker, explains=broker, rotations=broker, reports=FakeBroker(), keys=FakeBroker()
         ),
         health=HealthService(),
     )

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.facts import LeaseOutcome
-from broker.ports import Leases
+from broker.domain.facts import LeaseOutcome, LeaseStanding
+from broker.ports import Leases, LeaseSeen
 from support.redis_worlds import QUICK, RedisWorld, ask, redis_world, until_answered
 
 ACQUIRED, HELD, UNREACHABLE = LeaseOutcome
@@ -202,3 +202,32 @@ async def test_a_holder_that_is_cancelled_ends_and_gives_the_lease_back(
     with pytest.raises(asyncio.CancelledError):
         await holder
     assert await ask(second, "acme") is ACQUIRED
+
+
+async def test_whoever_looks_sees_who_holds_a_lease_and_for_how_long(
+    first: Leases, second: Leases
+) -> None:
+    async with first.hold("acme"):
+        seen = await second.look("acme")
+    after = await second.look("acme")
+
+    assert (seen.standing, seen.holder) == (LeaseStanding.HELD, "one")
+    assert seen.remaining is not None
+    assert timedelta(0) < seen.remaining <= QUICK.ttl
+    assert after == LeaseSeen(standing=LeaseStanding.FREE)
+
+
+async def test_looking_takes_no_lease_and_ends_none(first: Leases, second: Leases) -> None:
+    await first.look("acme")
+
+    async with second.hold("acme") as outcome:
+        await first.look("acme")
+        assert (outcome, await ask(first, "acme")) == (ACQUIRED, HELD)
+
+
+async def test_of_a_redis_that_is_away_nobody_knows_the_leases(
+    world: RedisWorld, first: Leases
+) -> None:
+    await world.cut_off()
+
+    assert await first.look("acme") == LeaseSeen(standing=LeaseStanding.UNREACHABLE)

@@ -69,6 +69,15 @@ async def test_grants_are_shown_without_further_identity(channel: grpc.aio.Chann
     assert listed.grants == [got.grant]
 
 
+async def test_a_grant_is_explained_to_the_command_line(path: Path, broker: FakeBroker) -> None:
+    environ = {"BROKER_ADMIN_SOCKET": str(path), "BROKER_ADDRESS": "127.0.0.1:1"}
+
+    ended = await run_beside("explain", "acme", environ=environ)
+
+    assert ended.status == 0
+    assert "What to do: " in ended.stdout
+
+
 OPERATIONS: dict[str, Call] = {
     "the fleet": lambda channel: OperationsServiceStub(channel).GetFleetStatus(
         GetFleetStatusRequest()

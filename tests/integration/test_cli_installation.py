@@ -14,6 +14,7 @@ from broker.store.pool import open_pool
 from broker.store.sealing import Keyring, generate_keyset
 from broker.wiring import home, pool_settings
 from support.cli import Ended, run_beside
+from support.service_role import SERVICE_ROLE, as_service
 
 SECRET = "correct-horse-battery"
 
@@ -25,7 +26,7 @@ def environ(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]
     keyset.write_text(generate_keyset())
     return {
         "BROKER_HOME": "here",
-        "BROKER_DATABASE_URL": database_url,
+        "BROKER_DATABASE_URL": as_service(database_url),
         "BROKER_REDIS_URL": redis_url,
         "BROKER_KEYSET_FILE": str(keyset),
         "BROKER_PLEO_CLIENT_ID": "client-1",
@@ -115,6 +116,51 @@ async def test_doctor_finds_a_new_installation_well(environ: dict[str, str]) -> 
     assert found(ended, "home").startswith("nobody's yet")
 
 
+async def test_doctor_warns_of_a_role_that_may_do_more_than_it_needs(
+    environ: dict[str, str], database_url: str
+) -> None:
+    ended = await examine(environ, BROKER_DATABASE_URL=database_url)
+
+    assert (ended.status, outcomes(ended)["role"]) == (0, "warning")
+    assert "has more than it needs: is a superuser" in found(ended, "role")
+
+
+async def test_doctor_finds_a_role_bad_that_may_do_too_little(
+    environ: dict[str, str], database_url: str
+) -> None:
+    await execute(
+        environ | {"BROKER_DATABASE_URL": database_url},
+        f"REVOKE UPDATE ON grants FROM {SERVICE_ROLE}",
+    )
+
+    ended = await examine(environ)
+
+    assert ended.status == 1
+    assert found(ended, "role") == f"{SERVICE_ROLE} lacks UPDATE on grants"
+
+
+async def test_migrate_gives_the_services_role_what_it_needs(
+    environ: dict[str, str], database_url: str
+) -> None:
+    as_owner = environ | {"BROKER_DATABASE_URL": database_url}
+    await execute(as_owner, f"REVOKE ALL ON grants FROM {SERVICE_ROLE}")
+
+    ended = await run_beside("migrate", "--service-role", SERVICE_ROLE, environ=as_owner)
+
+    assert ended.status == 0
+    assert outcomes(await examine(environ))["role"] == "ok"
+
+
+async def test_migrate_with_an_unknown_role_changes_nothing(empty_database_url: str) -> None:
+    environ = {"BROKER_DATABASE_URL": empty_database_url}
+
+    ended = await run_beside("migrate", "--service-role", "nobody_there", environ=environ)
+
+    assert (ended.status, ended.stdout) == (1, "")
+    assert "error: --service-role: there is no role nobody_there" in ended.stderr
+    assert (await run_beside("migrate", "--dry-run", "--json", environ=environ)).document["pending"]
+
+
 async def test_doctor_finds_a_settled_installation_well(environ: dict[str, str]) -> None:
     await settle(environ)
 
@@ -186,9 +232,11 @@ async def test_a_database_without_schema_wants_migrate(
     assert outcomes(ended)["home"] == "skipped"
 
 
-async def test_a_newer_schema_wants_a_newer_release(environ: dict[str, str]) -> None:
+async def test_a_newer_schema_wants_a_newer_release(
+    environ: dict[str, str], database_url: str
+) -> None:
     await execute(
-        environ,
+        environ | {"BROKER_DATABASE_URL": database_url},
         "INSERT INTO schema_migrations (version, name, checksum, minimum_reader)"
         " VALUES (9999, 'x', 'x', 9999)",
     )

@@ -167,6 +167,18 @@ async def test_a_company_belongs_to_one_tenant_only(
     assert (await get(first.tokens, customer.tenant)).generation == 1
 
 
+async def test_a_company_may_have_several_tenants_where_the_setting_says_so(
+    two: Fleet, first: Replica, customer: Customer
+) -> None:
+    await connect(two, first, customer)
+    lenient = await two.started(BROKER_ALLOW_SHARED_SUBJECT="true")
+    latecomer = replace(customer, tenant=f"{customer.tenant}-2")
+
+    grant = await connect(two, lenient, latecomer)
+
+    assert (grant.state, grant.subject) == (Grant.STATE_ACTIVE, customer.company)
+
+
 async def test_a_revoked_grant_is_shown_and_serves_nobody(
     two: Fleet, first: Replica, second: Replica, customer: Customer
 ) -> None:

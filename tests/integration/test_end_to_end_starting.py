@@ -15,6 +15,7 @@ from support.fleet import Fleet, fleet, until_true
 from support.onboarding import connect, execute, get, new_customer
 from support.replica import Replica
 from support.rpc import Failure, failure_of
+from support.service_role import SERVICE_ROLE
 
 
 @pytest.fixture
@@ -82,6 +83,20 @@ async def test_on_an_empty_schema_it_lives_and_serves_nobody(unmigrated: Fleet) 
     assert (await failure_at(replica)).error_info.reason == "TENANT_NOT_FOUND"
 
 
+@pytest.mark.parametrize("table", ["schema_migrations", "home", "disclosures"])
+async def test_with_a_role_that_may_do_too_little_it_serves_nobody(
+    brokers: Fleet, table: str
+) -> None:
+    await execute(brokers.database_url, f"REVOKE ALL ON {table} FROM {SERVICE_ROLE}")
+    replica = brokers.launch()
+
+    await until_not_ready_because(brokers, replica, "PRIVILEGES_MISSING")
+
+    await migrate(brokers.database_url, service_role=SERVICE_ROLE)
+    await brokers.until_ready(replica)
+    assert (await failure_at(replica)).error_info.reason == "TENANT_NOT_FOUND"
+
+
 async def test_it_waits_for_a_postgres_that_is_down(
     without_postgres: Fleet, own_postgres: EmbeddedServer
 ) -> None:
@@ -111,18 +126,29 @@ async def test_commits_that_a_crash_undoes_are_refused(brokers: Fleet) -> None:
     assert "synchronous_commit" in failure.message
 
 
-async def test_another_home_ends_at_once_and_says_why(brokers: Fleet) -> None:
+STRANGERS = [
+    {"BROKER_HOME": "elsewhere"},
+    {"BROKER_PLEO_CLIENT_ID": "another-client"},
+    {"BROKER_PLEO_TOKEN_URL": "http://127.0.0.1:1/oauth/token"},
+]
+
+
+@pytest.mark.parametrize("changes", STRANGERS, ids=lambda each: next(iter(each)))
+async def test_another_home_ends_at_once_and_says_why(
+    brokers: Fleet, changes: dict[str, str]
+) -> None:
     resident = await brokers.started()
     customer = new_customer(brokers.sandbox)
     await connect(brokers, resident, customer)
 
-    intruder = brokers.launch(BROKER_HOME="elsewhere")
+    intruder = brokers.launch(**changes)
     await intruder.saw("broker_started")
     while intruder.status is None:
         await failure_of(get(intruder.tokens, customer.tenant, seconds=1))
 
     assert intruder.status == 1
-    assert f"name: '{brokers.home}', here 'elsewhere'" in intruder.said
+    (value,) = changes.values()
+    assert f"here {value!r}" in intruder.said
     assert (await get(resident.tokens, customer.tenant)).generation == 1
 
 

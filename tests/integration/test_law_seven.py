@@ -130,7 +130,7 @@ def test_a_canary_is_found_in_a_status(trailer: str) -> None:
 
 
 def test_a_canary_is_found_in_what_the_core_shows_of_itself() -> None:
-    living = [FlightStarted(tenant=PLANTED)]
+    living = [FlightStarted(tenant=PLANTED, flight=1)]
 
     assert found(media.of_core())[media.REPRS] == set(ENCODINGS)
     assert living

@@ -9,11 +9,9 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Awaitable,
-    Callable,
     Iterator,
 )
 from datetime import UTC, timedelta
-from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -99,6 +97,19 @@ async def test_a_caller_gets_the_token_of_its_tenant(served: Served) -> None:
     assert served.broker.asked == [
         AskedForToken(tenant="acme", rejected_generation=6, budget=timedelta(seconds=30))
     ]
+
+
+async def test_a_token_that_is_given_out_is_noted_with_its_caller(served: Served) -> None:
+    await ask(served)
+
+    assert served.broker.handed_out == [("acme", ANONYMOUS, served.broker.served.generation)]
+
+
+async def test_who_gets_no_token_is_not_noted(served: Served) -> None:
+    served.broker.failure = TenantNotFound(tenant="acme")
+    await failure_of(ask(served))
+
+    assert served.broker.handed_out == []
 
 
 async def test_the_budget_is_what_is_left_of_the_callers_deadline(served: Served) -> None:
@@ -301,28 +312,8 @@ async def test_an_unknown_call_is_unimplemented(served: Served) -> None:
     assert served.told.calls == []
 
 
-Call: TypeAlias = Callable[[grpc.aio.Channel], Awaitable[object]]
-
-LATER: dict[str, Call] = {
-    "OperationsService/ExplainGrant": lambda channel: OperationsServiceStub(channel).ExplainGrant(
-        operations_service_pb2.ExplainGrantRequest()
-    ),
-}
-
-
 async def first(stream: AsyncIterable[object]) -> object:
     return await anext(aiter(stream))
-
-
-@pytest.mark.parametrize("method", LATER)
-async def test_a_call_that_comes_later_is_plainly_unimplemented(
-    served: Served, method: str
-) -> None:
-    failure = await failure_of(LATER[method](served.channel))
-
-    assert failure.code is grpc.StatusCode.UNIMPLEMENTED
-    assert failure.trailers == {}
-    assert served.told.calls == [EndedCall(method=method, code="UNIMPLEMENTED")]
 
 
 class Rewrapping(OperationsService):
@@ -477,6 +468,7 @@ async def test_the_guards_record_names_who_decided() -> None:
     broker = FakeBroker()
     operations = OperationsService(
         broker,
+        explains=broker,
         rotations=broker,
         reports=broker,
         keys=broker,

@@ -13,13 +13,27 @@ from pathlib import Path
 
 import pytest
 
-from broker.store.home import Home, admission, replace_home, settle_home
+from broker.store.home import (
+    Home,
+    HomeDiffersError,
+    admission,
+    read_home,
+    replace_home,
+    settle_home,
+)
 from broker.store.migrate import migrate
 from broker.store.pool import DatabaseUnfit, Pool, PoolSettings, open_pool
 from broker.store.sealing import Keyring, generate_keyset
 from support.store_worlds import THE_HOME
 
 ANOTHER_HOME = replace(THE_HOME, name="elsewhere")
+
+OTHERS = {
+    "name": ANOTHER_HOME,
+    "environment": replace(THE_HOME, environment="production"),
+    "token_url": replace(THE_HOME, token_url="https://auth.example/token"),
+    "client_id": replace(THE_HOME, client_id="another-client"),
+}
 
 
 @asynccontextmanager
@@ -80,6 +94,22 @@ async def test_the_database_of_another_broker_is_not_used(
 ) -> None:
     await settle(database_url, keyring, ANOTHER_HOME)
 
+    async with serving_pool(database_url, keyring) as pool:
+        with pytest.raises(DatabaseUnfit, match="not this broker's home"):
+            await pool.fetch("SELECT 1")
+
+
+@pytest.mark.parametrize("what", OTHERS)
+async def test_whatever_differs_of_the_home_the_database_is_refused_and_stays_as_it_was(
+    database_url: str, keyring: Keyring, what: str
+) -> None:
+    await settle(database_url, keyring, OTHERS[what])
+
+    async with open_pool(PoolSettings(url=lambda: database_url)) as pool:
+        with pytest.raises(HomeDiffersError, match=rf"another broker's home: {what}: "):
+            await settle_home(pool, keyring, THE_HOME)
+
+        assert await read_home(pool) == OTHERS[what]
     async with serving_pool(database_url, keyring) as pool:
         with pytest.raises(DatabaseUnfit, match="not this broker's home"):
             await pool.fetch("SELECT 1")

@@ -52,7 +52,7 @@ async def test_a_standby_answers_reads_and_says_that_it_has_no_say(
         open_pool(PoolSettings(url=lambda: pair.standby.url)) as pool,
     ):
         read = await world.grants().read("acme")
-        store = PostgresStoreWorld(pool, world.keyring).grants()
+        store = PostgresStoreWorld(pool, pool, world.keyring).grants()
 
         seen = await store.read("acme")
 
@@ -72,7 +72,7 @@ async def test_a_standby_that_lags_behind_is_no_database_gone_back(
         await put(world.grants(), some_grant(tenant="later", subject=None))
         cursor = (await world.grants().changes(-1)).cursor
 
-        page = await PostgresStoreWorld(pool, world.keyring).grants().changes(cursor)
+        page = await PostgresStoreWorld(pool, pool, world.keyring).grants().changes(cursor)
 
         assert (page.is_rewound, page.cursor) == (False, cursor)
 

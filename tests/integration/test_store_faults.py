@@ -199,7 +199,7 @@ async def test_a_database_that_is_read_only_is_readable_and_not_writable(
     await alter_database(database_url, "default_transaction_read_only = on")
 
     async with open_pool(PoolSettings(url=lambda: database_url)) as pool:
-        store = PostgresStoreWorld(pool, world.keyring).grants()
+        store = PostgresStoreWorld(pool, pool, world.keyring).grants()
         assert (await store.read("acme")).version == 0
         assert not (await probe(pool)).is_writable
         with pytest.raises(StoreUnavailable):

@@ -114,7 +114,7 @@ async def test_all_rows_open_and_nothing_needs_the_older_key(
 
     done = await rewrap(keys)
     remove_key(path, older)
-    stranger = PostgresStoreWorld(world.pool, type(world.keyring)(path))
+    stranger = PostgresStoreWorld(world.pool, world.serving, type(world.keyring)(path))
 
     assert before == {older: 6}
     assert done == RewrapBatch(rewrapped=6, unreadable=0, passed_over=0)

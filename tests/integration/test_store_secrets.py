@@ -203,7 +203,7 @@ async def test_no_fingerprint_is_made_without_the_homes_key(
 ) -> None:
     path = tmp_path / secrets.token_hex(4)
     path.write_text(generate_keyset())
-    stranger = PostgresStoreWorld(world.pool, type(world.keyring)(path))
+    stranger = PostgresStoreWorld(world.pool, world.serving, type(world.keyring)(path))
 
     with pytest.raises(KeyUnavailable):
         await stranger.consents().fingerprint(RefreshToken(Secret("fake")))

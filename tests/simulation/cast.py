@@ -47,6 +47,7 @@ from support.consent_service import REGISTRATION, LongChance
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_records import FakeRecords
 from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.service import Fleet, virtual_now
@@ -216,6 +217,7 @@ class Cast:
             ),
             renewals=FakeRenewals(world, keepalive=timedelta(days=20)),
             consents=WayToConsents(process=process, inner=FakeConsentStore(world)),
+            records=FakeRecords(world),
             leases=WayToLeases(process=process, inner=FakeLeases(redis)),
             announcements=WayToAnnouncements(process=process, inner=FakeAnnouncements(redis)),
             escrows=WayToEscrows(

@@ -14,6 +14,7 @@ from broker.domain.secret import AccessToken
 from broker.ports import (
     GrantMoved,
     Introspection,
+    LeaseSeen,
     Presentation,
     Resubscribed,
     WireWindow,
@@ -109,6 +110,9 @@ class WayToLeases:
             if not self.process.is_dead:
                 await lease.__aexit__(None, None, None)
                 self.process.abandoned.remove(lease)
+
+    async def look(self, tenant: str) -> LeaseSeen:
+        return await self.inner.look(tenant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from broker.service.starting import Registration
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
+from support.fake_records import FakeRecords
 from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import Call, Hook
@@ -258,6 +259,7 @@ def desk(
         fleet=FakeFleetStore(fleet.world),
         renewals=FakeRenewals(fleet.world, keepalive=KEEPALIVE),
         consents=FakeConsentStore(fleet.world),
+        records=FakeRecords(fleet.world),
         escrows=FakeEscrows(fleet.redis),
         leases=FakeLeases(fleet.redis),
         announcements=FakeAnnouncements(fleet.redis),

@@ -14,12 +14,15 @@ from datetime import timedelta
 from typing import Final, TypedDict, Unpack
 
 from broker.domain.errors import BrokerError, TenantNotFound
-from broker.domain.facts import Source
+from broker.domain.explanation import Known, hold_of, planned
+from broker.domain.facts import LeaseStanding, Source
 from broker.domain.fleet_report import FleetReport
 from broker.domain.grant import Grant, GrantState
 from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, Secret
-from broker.ports import ListQuery
+from broker.domain.story import story
+from broker.ports import LeaseSeen, ListQuery
+from broker.service.explaining import Explanation
 from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
@@ -99,11 +102,20 @@ class AskedForRotation:
     budget: timedelta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedForStory:
+    """What `explain_grant` was asked."""
+
+    tenant: str
+    limit: int
+
+
 class FakeBroker:
     """All that the edge asks of the service."""
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.handed_out: list[tuple[str, str, int]] = []
         self.failure: Exception | None = None
         self.failures: dict[str, BrokerError] = {}
         """Of single tenants, for who asks for a token."""
@@ -113,6 +125,8 @@ class FakeBroker:
         self.rewraps = [RewrapProgress(key_id=7, total=3), RewrapProgress(key_id=7, total=3)]
         self.grants = {"acme": some_grant()}
         self.report = some_report()
+        self.known = Known(grant=some_grant(), now=THE_NOW)
+        self.lease = LeaseSeen(standing=LeaseStanding.FREE)
         self.waiting = asyncio.Event()
         self._may_go = asyncio.Event()
         self._may_go.set()
@@ -151,6 +165,10 @@ class FakeBroker:
         return await self.get_access_token(
             tenant, rejected_generation=None, budget=timedelta(seconds=3)
         )
+
+    def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:
+        """Remembers it."""
+        self.handed_out.append((tenant, caller, generation))
 
     async def start_authorization(self, request: StartAuthorization) -> StartedAuthorization:
         """Answers with an address of nobody's."""
@@ -218,6 +236,19 @@ class FakeBroker:
         """Answers what is in `report`."""
         await self._ask("the fleet")
         return self.report
+
+    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+        """Explains the grant by itself, without any record."""
+        grant = await self.get_grant(tenant)
+        await self._ask(AskedForStory(tenant=tenant, limit=limit))
+        known = replace(self.known, grant=grant)
+        return Explanation(
+            known=known,
+            lease=self.lease,
+            hold=hold_of(known),
+            planned=planned(known),
+            story=story(known),
+        )
 
     async def _connect(self, tenant: str, request: object) -> Grant:
         await self._ask(request)

@@ -11,17 +11,25 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from broker.domain.escrow import Escrow
-from broker.domain.facts import LeaseOutcome
+from broker.domain.facts import LeaseOutcome, LeaseStanding
 from broker.lease.circuit import Circuit
 from broker.lease.failure import RedisUnreachable
 from broker.lease.times import LeaseTimes
-from broker.ports import GrantMoved, Resubscribed
+from broker.ports import GrantMoved, LeaseSeen, Resubscribed
 
 News = GrantMoved | Resubscribed
 
 TIMES = LeaseTimes()
+
+
+class _Owner:
+    """One holding of a lease, by a replica."""
+
+    def __init__(self, replica: str) -> None:
+        self.replica = replica
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +96,18 @@ class FakeRedis:
         self._answer()
         return True
 
+    def look(self, tenant: str) -> LeaseSeen:
+        """Tells how a lease stands; extensions to come are counted in."""
+        self._reach()
+        self._answer()
+        if tenant not in self.held:
+            return LeaseSeen(standing=LeaseStanding.FREE)
+        lease = self._leases[tenant]
+        remaining = timedelta(seconds=min(lease.until - _now(), lease.ttl))
+        owner = lease.owner
+        holder = owner.replica if isinstance(owner, _Owner) else str(owner)
+        return LeaseSeen(standing=LeaseStanding.HELD, holder=holder, remaining=remaining)
+
     def stop_extending(self, tenant: str, owner: object) -> None:
         """Lets what an owner has left of a lease run out."""
         lease = self._leases.get(tenant)
@@ -141,8 +161,11 @@ class FakeRedis:
 class FakeLeases:
     """The leases of one replica."""
 
-    def __init__(self, redis: FakeRedis, *, times: LeaseTimes = TIMES) -> None:
+    def __init__(
+        self, redis: FakeRedis, *, times: LeaseTimes = TIMES, replica: str = "one"
+    ) -> None:
         self._redis = redis
+        self._replica = replica
         self._times = times
         self._circuit = Circuit(times.pause)
         self._unanswered: dict[str, object] = {}
@@ -150,7 +173,7 @@ class FakeLeases:
     @asynccontextmanager
     async def hold(self, tenant: str) -> AsyncIterator[LeaseOutcome]:
         """See `ports.Leases.hold`."""
-        owner = self._unanswered.pop(tenant, None) or object()
+        owner = self._unanswered.pop(tenant, None) or _Owner(self._replica)
         await asyncio.sleep(0)  # a moment to be cancelled in, as with a real one
         outcome = self._take(tenant, owner)
         try:
@@ -160,6 +183,15 @@ class FakeLeases:
                 self._redis.stop_extending(tenant, owner)
                 with suppress(RedisUnreachable), self._circuit.asking():
                     self._redis.let_go(tenant, owner)
+
+    async def look(self, tenant: str) -> LeaseSeen:
+        """See `ports.Leases.look`."""
+        await asyncio.sleep(0)  # as above
+        try:
+            with self._circuit.asking():
+                return self._redis.look(tenant)
+        except RedisUnreachable:
+            return LeaseSeen(standing=LeaseStanding.UNREACHABLE)
 
     def _take(self, tenant: str, owner: object) -> LeaseOutcome:
         try:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from broker.domain.authorization import Authorization
+from broker.domain.disclosure import Disclosure
 from broker.domain.errors import KeyUnavailable, StoreUnavailable
 from broker.domain.fleet import FleetState
 from broker.domain.grant import Grant
@@ -73,6 +74,9 @@ class FakeWorld:
     attempts: list[AttemptRecord] = field(default_factory=list)
     events: list[GrantEvent] = field(default_factory=list)
     acts: list[FleetAct] = field(default_factory=list)
+    disclosures: dict[tuple[str, str], Disclosure] = field(default_factory=dict)
+    """By tenant and caller."""
+
     fleet: FleetState = field(default_factory=FleetState)
     fleet_version: int = 1
     replicas: dict[str, tuple[str, datetime]] = field(default_factory=dict)

@@ -38,6 +38,7 @@ from support.law_seven import LEDGER, Part
 from support.logical import clean_logical_database, on_logical_database
 from support.media import LOGS, PAGES, of_cluster, of_database, of_processes, of_valkey
 from support.replica import BrokerFailedError, Replica
+from support.service_role import as_service_where_prepared
 from support.source import ROOT
 
 PATIENCE_SECONDS: Final = 20.0
@@ -64,6 +65,11 @@ class Fleet:
     directory: Path
     sandbox: Sandbox
     database_url: str
+    """Of the owner, who may look at everything and change it."""
+
+    serving_url: str
+    """Of the role that brokers serve as."""
+
     redis_url: str
     http: httpx.AsyncClient
     home: str = field(default_factory=lambda: f"test-{secrets.token_hex(4)}")
@@ -117,7 +123,7 @@ class Fleet:
         return {
             "PATH": os.defpath,
             "BROKER_HOME": self.home,
-            "BROKER_DATABASE_URL": self.database_url,
+            "BROKER_DATABASE_URL": self.serving_url,
             "BROKER_REDIS_URL": self.redis_url,
             "BROKER_KEYSET_FILE": str(self.directory / "keyset.json"),
             "BROKER_GRPC_ADDRESS": "127.0.0.1:0",
@@ -229,6 +235,7 @@ async def fleet(database_url: str, redis_url: str, run: RunDirectory) -> AsyncIt
             directory=directory,
             sandbox=sandbox,
             database_url=database_url,
+            serving_url=await as_service_where_prepared(database_url),
             redis_url=redis_url,
             http=http,
         )

@@ -91,7 +91,9 @@ class ValkeyWorld:
 
     async def replica(self, times: LeaseTimes = QUICK) -> tuple[Leases, Announcements]:
         client = await self._stack.enter_async_context(RedisClient(lambda: self._url, times=times))
-        return RedisLeases(client, prefix=PREFIX), RedisAnnouncements(client, prefix=PREFIX)
+        return RedisLeases(client, prefix=PREFIX, replica="one"), RedisAnnouncements(
+            client, prefix=PREFIX
+        )
 
     async def cut_off(self) -> None:
         self._between.refuse()

@@ -91,7 +91,9 @@ def servicers_of(broker: FakeBroker, operations: OperationsService | None = None
         tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
         operations=operations
-        or OperationsService(broker, rotations=broker, reports=broker, keys=broker),
+        or OperationsService(
+            broker, explains=broker, rotations=broker, reports=broker, keys=broker
+        ),
         health=HealthService(),
     )
 

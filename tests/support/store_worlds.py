@@ -16,19 +16,31 @@ from broker.domain.authorization import Authorization
 from broker.domain.errors import KeyUnavailable
 from broker.domain.grant import Grant
 from broker.domain.secret import CodeVerifier, Secret
-from broker.ports import Beside, Change, ConsentStore, FleetStore, GrantStore, Renewals, Snapshot
+from broker.ports import (
+    Beside,
+    Change,
+    ConsentStore,
+    FleetStore,
+    GrantStore,
+    Records,
+    Renewals,
+    Snapshot,
+)
 from broker.store.consents import PostgresConsents
 from broker.store.fleet import PostgresFleet
 from broker.store.grants import PostgresGrants
 from broker.store.home import Home, settle_home
 from broker.store.pool import Pool, PoolSettings, open_pool
+from broker.store.records import PostgresRecords
 from broker.store.renewals import PostgresRenewals
 from broker.store.sealing import Keyring, Keyset, generate_keyset
 from support.fake_fleet import FakeFleetStore
+from support.fake_records import FakeRecords
 from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import FakeWorld
 from support.grants import THE_NOW, some_grant
+from support.service_role import as_service_where_prepared
 
 THE_HOME = Home(
     name="default",
@@ -57,6 +69,9 @@ class StoreWorld(Protocol):
 
     def renewals(self, *, keepalive: timedelta) -> Renewals:
         """Makes one more store of what is due."""
+
+    def records(self) -> Records:
+        """Makes one more store of what is on record."""
 
     async def silence(self, replica: str, *, since: timedelta) -> None:
         """Lets a replica's last sign of life be that long ago."""
@@ -96,6 +111,9 @@ class FakeStoreWorld:
 
     def renewals(self, *, keepalive: timedelta) -> Renewals:
         return FakeRenewals(self._world, keepalive=keepalive)
+
+    def records(self) -> Records:
+        return FakeRecords(self._world)
 
     async def silence(self, replica: str, *, since: timedelta) -> None:
         build, _ = self._world.replicas[replica]
@@ -138,27 +156,32 @@ class BreakableKeyring(Keyring):
 class PostgresStoreWorld:
     """The real one."""
 
-    def __init__(self, pool: Pool, keyring: BreakableKeyring) -> None:
+    def __init__(self, pool: Pool, serving: Pool, keyring: BreakableKeyring) -> None:
+        """`pool`: of the owner. `serving`: of the role that the stores work as."""
         self.lost_history: list[tuple[str, int]] = []
         self.pool = pool
+        self.serving = serving
         self.keyring = keyring
 
     def grants(self, *, allow_shared_subject: bool = False) -> PostgresGrants:
         return PostgresGrants(
-            self.pool,
+            self.serving,
             self.keyring,
             allow_shared_subject=allow_shared_subject,
             on_history_lost=lambda tenant, number, _: self.lost_history.append((tenant, number)),
         )
 
     def consents(self) -> PostgresConsents:
-        return PostgresConsents(self.pool, self.keyring)
+        return PostgresConsents(self.serving, self.keyring)
 
     def fleet(self) -> PostgresFleet:
-        return PostgresFleet(self.pool)
+        return PostgresFleet(self.serving)
+
+    def records(self) -> PostgresRecords:
+        return PostgresRecords(self.serving)
 
     def renewals(self, *, keepalive: timedelta) -> PostgresRenewals:
-        return PostgresRenewals(self.pool, keepalive=keepalive)
+        return PostgresRenewals(self.serving, keepalive=keepalive)
 
     async def silence(self, replica: str, *, since: timedelta) -> None:
         await self.pool.fetch(
@@ -194,9 +217,13 @@ async def postgres_world(url: str, folder: Path) -> AsyncIterator[PostgresStoreW
     path = folder / "keyset.json"
     path.write_text(generate_keyset())
     keyring = BreakableKeyring(path)
-    async with open_pool(PoolSettings(url=lambda: url)) as pool:
-        await settle_home(pool, keyring, THE_HOME)
-        yield PostgresStoreWorld(pool, keyring)
+    serving_url = await as_service_where_prepared(url)
+    async with (
+        open_pool(PoolSettings(url=lambda: url)) as pool,
+        open_pool(PoolSettings(url=lambda: serving_url)) as serving,
+    ):
+        await settle_home(serving, keyring, THE_HOME)
+        yield PostgresStoreWorld(pool, serving, keyring)
 
 
 @asynccontextmanager

@@ -52,6 +52,7 @@ async def test_the_loops_have_names_and_each_does_its_part() -> None:
             "beats",
             "canary",
             "changes",
+            "disclosures",
             "escrows",
             "fleet",
             "guard",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -45,7 +46,7 @@ from support.consent_service import (
     exchanges,
     looping,
 )
-from support.grants import THE_NOW
+from support.grants import THE_NOW, some_grant, some_reauth
 from support.service import Fleet, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
@@ -340,6 +341,37 @@ async def test_another_company_than_the_known_one_is_refused() -> None:
 
         assert (ours.grant().pair, ours.grant().subject) == (before.pair, ACME)
         assert (ours.grant().generation, ours.grant().attempt) == (7, None)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        some_grant(state=GrantState.HELD, reauth=some_reauth()),
+        some_grant(state=GrantState.REAUTH_REQUIRED, reauth=some_reauth()),
+        some_grant(
+            state=GrantState.REAUTH_REQUIRED,
+            reauth=some_reauth(),
+            quarantined_until=THE_NOW + timedelta(days=7),
+        ),
+        some_grant(state=GrantState.REAUTH_REQUIRED, reauth=some_reauth(), pair=None),
+        some_grant(state=GrantState.REVOKED, revoked_at=THE_NOW, pair=None),
+    ],
+    ids=lambda grant: f"{grant.state.value}-{grant.quarantined_until}-{grant.pair is None}",
+)
+@in_virtual_time
+async def test_of_a_grant_in_any_state_another_company_takes_nothing(before: Grant) -> None:
+    async with fleet() as ours:
+        before = replace(before, subject=ACME)
+        ours.put(before)
+        one = desk(ours)
+        came = await one.consented(BLUE)
+
+        assert await refused(one, came) == "SUBJECT_MISMATCH"
+
+        after = ours.grant()
+        assert replace(
+            after, last_attempt=before.last_attempt, updated_at=None, created_at=None
+        ) == replace(before, updated_at=None, created_at=None)
 
 
 @in_virtual_time

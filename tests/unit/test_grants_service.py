@@ -226,7 +226,11 @@ async def test_after_pleo_the_tokens_are_destroyed() -> None:
         assert (revoked.state, revoked.pair) == (GrantState.REVOKED, None)
         assert ours.grant().pair is None
         assert not lives_at_pleo(ours)
-        assert [event.actor for event in ours.world.events] == [WEB, WEB]
+        told = [(event.actor, event.call, event.before) for event in ours.world.events]
+        assert told == [
+            (WEB, "GrantService/RevokeGrant", GrantState.ACTIVE),
+            (WEB, "GrantService/RevokeGrant#provider", GrantState.REVOKED),
+        ]
 
 
 @in_virtual_time

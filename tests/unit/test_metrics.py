@@ -427,3 +427,11 @@ async def test_the_lag_of_the_loop_is_asked_twice_a_second() -> None:
             await watch_lag(lags.append)
 
     assert lags == [0.0, 0.0]
+
+
+def test_disclosures_that_wait_and_that_are_lost_are_shown() -> None:
+    metrics, pending = Metrics(), ["one", "two"]
+    metrics.watch_disclosures(pending, lost=lambda: 3)
+
+    assert value(metrics, "disclosures_pending") == 2
+    assert value(metrics, "disclosures_lost_total") == 3
