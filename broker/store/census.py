@@ -1,7 +1,8 @@
 """Counts all grants, for metrics: by one replica at a time, with one statement.
 
 Its cost follows what is out of order, but for the number of all grants, which is counted in an
-index. Decides nothing: two replicas that both count, or none, are an odd graph for a minute.
+index. Decides nothing: two replicas that both count, or none, are an odd graph for a minute. Where
+nobody has given a sign of life yet, whoever asks counts.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _COUNT: Final = """
         SELECT count(*) AS number, min(renew_at) AS since FROM grants
         WHERE state = 'ACTIVE' AND last_used_at - renew_at > interval '1 minute'
     ) AS overdue
-    WHERE (SELECT min(name) FROM replicas WHERE seen_at > statement_timestamp() - $2::interval) = $1
+    WHERE coalesce(
+        (SELECT min(name) FROM replicas WHERE seen_at > statement_timestamp() - $2::interval), $1
+    ) = $1
 """
 
 

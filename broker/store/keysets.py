@@ -184,7 +184,7 @@ def without_key(keyset: KeysetFile, key_id: int) -> KeysetFile:
 def _is_wrapped(text: str) -> bool:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False  # what it is then, the parser of keysets says
     return isinstance(document, dict) and "encryptedKeyset" in document
 

@@ -140,8 +140,10 @@ async def test_a_broker_that_does_not_tell_lets_nothing_be_removed(
 async def test_status_shows_the_file_where_the_broker_tells_no_rows(
     served: Served, path: Path
 ) -> None:
+    served.broker.failure = CallerNotAllowed("no rule")
+
     ended = await keys(served, path, "status")
 
     assert ended.status == 0
     assert len(ended.stdout.splitlines()) == 2
-    assert ended.stderr.startswith("rows per key: not known, UNIMPLEMENTED")
+    assert ended.stderr.startswith("rows per key: not known, CALLER_NOT_ALLOWED")

@@ -322,7 +322,7 @@ async def test_who_rewraps_and_why_is_on_record(
     await run(keys, Told())
 
     rows = await world.pool.fetch("SELECT tenant, actor, call, reason FROM grant_events")
-    assert [tuple(row) for row in rows] == [("", "ops", "OperationsService/RewrapKeys", "why")]
+    assert [tuple(row) for row in rows] == [("*", "ops", "OperationsService/RewrapKeys", "why")]
 
 
 async def test_with_a_missing_key_nothing_is_changed(

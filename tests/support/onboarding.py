@@ -32,6 +32,7 @@ _LIVING: Final = timedelta(hours=1)
 _EXPIRE: Final = """
     UPDATE grants SET expires_at = clock_timestamp() - interval '1 second',
     renew_at = clock_timestamp() - interval '1 second',
+    renewal_taken_until = clock_timestamp() + interval '1 day',
     version = version + 1, changed_xid = pg_current_xact_id()
     WHERE tenant = ANY($1::text[])
 """
@@ -157,8 +158,9 @@ async def expire(fleet: Fleet, *tenants: str, known_to: Replica) -> None:
     """Ends the access tokens of tenants, as time would, for every broker.
 
     PostgreSQL's clock decides what is expired, and a shorter life than a minute is not believed. So
-    the row is changed, in the way in which another replica would, and `known_to`, which alone may
-    have a copy of the token in memory, is waited for until it has dropped that.
+    the row is changed, in the way in which another replica would, and is nobody's planned work.
+    `known_to`, which alone may have a copy of the token in memory, is waited for until it has
+    dropped that.
     """
     before = len(known_to.seen("memory_dropped"))
     await execute(fleet.database_url, _EXPIRE, list(tenants))
