@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
 from broker.domain.grant import AttemptPhase, Grant, GrantState, ReauthCause
@@ -33,10 +34,13 @@ class Commits:
         """Judges a commit at the moment at which it is durable."""
         now = asyncio.get_running_loop().time()
         self._laws.states.setdefault(after.tenant, [(now, before)]).append((now, after))
-        # What is written back counts generations that others have seen, and were lost.
-        is_rewound = after.tenant in self._laws.rewound
+        # What is written back counts generations that others have seen, and were lost; and since
+        # nobody knows what was, a consent passes them all.
+        has_lost = self._laws.lost_at > -math.inf
+        is_consent = after.consent_attempt != before.consent_attempt
+        may_leap = after.tenant in self._laws.rewound or (has_lost and is_consent)
         is_next = after.generation in {before.generation, before.generation + 1}
-        if not is_next and not (is_rewound and after.generation > before.generation):
+        if not is_next and not (may_leap and after.generation > before.generation):
             what = f"generation {after.generation} after {before.generation}"
             self._laws.story.break_law(NEWEST_WINS, what)
         if after.last_attempt < before.last_attempt:

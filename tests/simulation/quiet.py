@@ -26,12 +26,17 @@ class Quiet:
             if not each.done():  # or its process was killed
                 each.set_result(None)
 
+    async def stirred(self) -> None:
+        """Returns once something has stirred."""
+        stirred = asyncio.get_running_loop().create_future()
+        self._waiting.append(stirred)
+        await stirred
+
     async def pass_turns(self, pause: float) -> None:
         """Returns at the first turn, `pause` seconds apart from now on, after something stirred."""
         loop = asyncio.get_running_loop()
-        began_at, stirred = loop.time(), loop.create_future()
-        self._waiting.append(stirred)
-        await stirred
+        began_at = loop.time()
+        await self.stirred()
         turns = math.ceil((loop.time() - began_at) / pause)
         left = began_at + turns * pause - loop.time()
         if left > 0:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, TypeVar
 
 from broker.domain.authorization import Authorization, Outcome
@@ -26,7 +26,6 @@ from broker.ports import (
     ListQuery,
     Snapshot,
 )
-from broker.service.fleet import POLL_SECONDS as FLEET_POLL_SECONDS
 from broker.service.news import POLL_SECONDS
 from simulation.commits import Commits
 from simulation.process import Process
@@ -115,8 +114,11 @@ class WayToGrants:
         is_known = cursor == self.world.transaction and self.past == [self.world.live()]
         if is_known and not self.process.expects("changes<", "changes>"):
             await self.quiet.pass_turns(POLL_SECONDS)
-        self.past[:] = [self.world.live()]
-        return await _ask(self.process, "changes", lambda: self.inner.changes(cursor))
+        live = self.world.live()
+        page = await _ask(self.process, "changes", lambda: self.inner.changes(cursor))
+        # Only what was answered is known: a look that failed has seen nothing.
+        self.past[:] = [live]
+        return page
 
     async def note_used(self, tenants: Sequence[str]) -> None:
         await _ask(self.process, "note_used", lambda: self.inner.note_used(tenants))
@@ -137,14 +139,11 @@ class WayToFleet:
         if not self._is_a_poll():
             return await _ask(self.process, "read fleet", self.inner.read)
         is_known = self.polled == [(self.world.live(), self.world.fleet_version)]
-        passed, loop = 0.0, asyncio.get_running_loop()
-        if is_known and not self.process.expects("read fleet<", "read fleet>"):
-            passed = loop.time()
-            await self.quiet.pass_turns(FLEET_POLL_SECONDS)
-            passed = loop.time() - passed
         snapshot = await _ask(self.process, "read fleet", self.inner.read)
-        # Who asks counts PostgreSQL's time from when it asked, and would have asked only now.
-        snapshot = replace(snapshot, read_at=snapshot.read_at - timedelta(seconds=passed))
+        if is_known and not self.process.expects("read fleet<", "read fleet>"):
+            # What it was when it was asked for: who asks counts PostgreSQL's time from then. What
+            # has stirred is seen at the next turn.
+            await self.quiet.stirred()
         self.polled[:] = [(snapshot.live, snapshot.version)]
         return snapshot
 
