@@ -22,6 +22,7 @@ from broker.domain.facts import (
     LoopFailed,
     WrittenBack,
 )
+from broker.domain.grant import GrantState
 from broker.domain.guard import FEWEST_GRANTS
 from broker.domain.history import AttemptOutcome
 from broker.service.build import Options, Ports, build_service
@@ -112,8 +113,13 @@ class Told:
         self._drop(fact.tenant, fact.number, fact.not_allowed)
         self.process.hands.pop((fact.tenant, fact.number), None)
         self._tell(f"settles attempt {fact.number}: {fact.not_allowed or fact.outcome}")
-        if fact.not_allowed is None and fact.outcome in _DEFINITE:
+        if fact.not_allowed is None and fact.outcome in _DEFINITE and self._is_believed(fact):
             self.laws.settled(self.process, fact.tenant, fact.number)
+
+    def _is_believed(self, fact: AttemptSettled) -> bool:
+        """Whether a refusal has ended the grant: of an attempt whose arming is lost it has not."""
+        row = self.laws.keeping.world.rows[fact.tenant].grant
+        return fact.outcome is not AttemptOutcome.REFUSED or row.state is not GrantState.ACTIVE
 
     def _drop(self, tenant: str, number: int, not_allowed: Why | None) -> None:
         if not_allowed not in {None, Why.ALREADY}:
