@@ -46,9 +46,11 @@ from broker.rpc.observing import CallObserver
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
-from broker.service.build import Options, Ports, Service, build_service
+from broker.service.build import build_service
+from broker.service.foundation import Options, Ports
 from broker.service.loops import repeat
 from broker.service.rewrapping import Rewrapping
+from broker.service.running import Service
 from broker.service.starting import Registration
 from broker.store.consents import PostgresConsents
 from broker.store.escrow_sealing import EscrowSealer

@@ -8,8 +8,8 @@ from typing import Final
 from broker.ops.lag import watch_lag
 from broker.ops.metrics import Metrics
 from broker.ports import Observer
-from broker.service.build import Service
 from broker.service.loops import repeat
+from broker.service.running import Service
 from broker.store.census import take_census
 from broker.store.pool import Pool
 from broker.store.sealing import Keyring

@@ -43,7 +43,9 @@ from broker.rpc.observing import CallObserver
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
-from broker.service.build import Options, Ports, Service, build_service
+from broker.service.build import build_service
+from broker.service.foundation import Options, Ports
+from broker.service.running import Service
 from broker.v1 import token_service_pb2_grpc
 from broker.v1.token_service_pb2 import GetAccessTokenRequest
 from support.consent_service import KEEPALIVE, REGISTRATION, LongChance

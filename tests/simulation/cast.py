@@ -25,7 +25,8 @@ from broker.domain.facts import (
 from broker.domain.grant import GrantState
 from broker.domain.guard import FEWEST_GRANTS
 from broker.domain.history import AttemptOutcome
-from broker.service.build import Options, Ports, build_service
+from broker.service.build import build_service
+from broker.service.foundation import Options, Ports
 from broker.service.writing_back import TURN_SECONDS as RECALL_SECONDS
 from simulation.commits import Commits
 from simulation.keeping import Keeping

@@ -10,7 +10,6 @@ from typing import Final
 from broker.domain.errors import BrokerError
 from broker.domain.grant import Grant
 from broker.domain.secret import AccessToken, AuthorizationCode
-from broker.service.build import Service
 from broker.service.messages import (
     CompleteAuthorization,
     ImportGrant,
@@ -19,6 +18,7 @@ from broker.service.messages import (
     StartAuthorization,
     StartedAuthorization,
 )
+from broker.service.running import Service
 from simulation.cast import Cast
 from simulation.plan import LONGEST_CONSENT, Act
 from simulation.process import Gone, Process

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
-from broker.service.build import Service
+from broker.service.running import Service
 from simulation.story import Story
 from simulation.weather import Weather
 from support.virtual_time import nap

@@ -25,7 +25,8 @@ from broker.domain.imports import Import
 from broker.domain.secret import AccessToken, AuthorizationCode, RefreshToken, Secret
 from broker.sandbox.record import Presentation
 from broker.sandbox.settings import DEMO_CLIENT, DEMO_COMPANIES
-from broker.service.build import Options, Ports, Service, build_service
+from broker.service.build import build_service
+from broker.service.foundation import Options, Ports
 from broker.service.messages import (
     AuthorizationDenied,
     CompleteAuthorization,
@@ -34,6 +35,7 @@ from broker.service.messages import (
     StartAuthorization,
     StartedAuthorization,
 )
+from broker.service.running import Service
 from broker.service.starting import Registration
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore

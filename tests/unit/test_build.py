@@ -13,7 +13,7 @@ from broker.domain.escrow import Escrow
 from broker.domain.facts import LoopFailed
 from broker.domain.grant import Grant
 from broker.sandbox.faults import Hold
-from broker.service.build import LANDING_SECONDS
+from broker.service.running import LANDING_SECONDS
 from support.consent_service import Desk, crash, desk, looping
 from support.fake_world import Call, Hook
 from support.grants import some_attempt, some_grant, some_issue
