@@ -95,6 +95,9 @@ class Laws:
         """Tenants of which commits were lost, and nothing was stored since."""
 
         self.lost_at = -math.inf
+        self.renounced: set[str] = set()
+        """Refresh tokens of pairs that came for a revoked grant."""
+
         """When PostgreSQL last lost commits, on the loop's clock."""
 
         self.haunted: set[str] = set()
@@ -168,6 +171,8 @@ class Laws:
         located = self.keeping.find(refresh_token)
         for newer in self.keeping.newer(located) if located else ():
             is_luck = shown.tenant in self.haunted
+            # A revocation that is lost later brings nothing back that nobody kept for it.
+            is_luck |= newer in self.renounced and shown.tenant in self.rewound
             if is_luck or self.is_brought(refresh_token, newer) or self.is_declined(newer):
                 self.doubtful.add(shown.tenant)
                 continue
@@ -315,6 +320,8 @@ class Laws:
         row = self.keeping.world.rows.get(tenant)
         if refresh_token is None or row is None or tenant in self.haunted:
             return
+        if row.grant.state is GrantState.REVOKED:
+            self.renounced.add(refresh_token)
         if not self.keeping.is_alive(refresh_token):
             return
         mine = self.keeping.find(refresh_token)
