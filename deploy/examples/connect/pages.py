@@ -38,9 +38,10 @@ button.quiet { background: none; border-color: #8888; color: inherit; }
 .good { border-left: .35rem solid #2b8a3e; padding-left: .75rem; }
 .bad { border-left: .35rem solid #c92a2a; padding-left: .75rem; }
 table { border-collapse: collapse; width: 100%; }
-th { font-weight: normal; opacity: .75; text-align: left; }
-td, th { border-top: 1px solid #8884; padding: .5rem .75rem .5rem 0; vertical-align: middle; }
+td { border-top: 1px solid #8884; padding: .5rem .75rem .5rem 0; vertical-align: middle; }
 td:last-child { padding-right: 0; text-align: right; white-space: nowrap; }
+td button { margin-right: 0; }
+td strong { overflow-wrap: anywhere; }
 small { opacity: .75; }
 """
 
@@ -77,8 +78,8 @@ _OUTCOMES: Final[Mapping[str, Outcome]] = {
     ),
     "SUBJECT_MISMATCH": Outcome(
         title="Another company than before",
-        text="You chose <code>{actual}</code>. Until now this account belongs to "
-        "<code>{expected}</code>. Nothing was changed.",
+        text="You chose<br><code>{actual}</code><br>and this account belongs to<br>"
+        "<code>{expected}</code><br>Nothing was changed.",
         status=409,
         offers=("again", "other"),
     ),
@@ -108,7 +109,7 @@ _OURS: Final = Outcome(
 def front(waiting: Iterable[Grant], *, is_current: bool) -> HTMLResponse:
     """Shows who must connect again, and a form for everybody else."""
     rows = "".join(map(_row, sorted(waiting, key=lambda grant: grant.tenant)))
-    table = f"<table><tr><th>Account</th><th>Since</th><th></th></tr>{rows}</table>"
+    table = f"<table>{rows}</table>"
     stale = "" if is_current else "<p><small>The list may be old: nobody answers.</small></p>"
     return _page(
         "Connect to Pleo",
@@ -128,8 +129,8 @@ def connected(grant: Grant) -> HTMLResponse:
     return _page(
         "Connected",
         f"""
-<p class="good"><strong>{escape(grant.tenant)}</strong> is connected to
-<code>{escape(grant.subject or "a company that Pleo does not name")}</code>.</p>
+<p class="good"><strong>{escape(grant.tenant)}</strong> is connected to<br>
+<code>{escape(grant.subject or "a company that Pleo does not name")}</code></p>
 <p>It may use: {scopes or "nothing in particular"}.</p>
 {_BACK}""",
     )
@@ -184,8 +185,8 @@ def _row(grant: Grant) -> str:
     since = grant.reauth.since_time.ToDatetime()
     cause = _CAUSES.get(grant.reauth.cause, "not known")
     return f"""
-<tr><td><strong>{escape(grant.tenant)}</strong><br><small>{cause}</small></td>
-<td><time datetime="{since:%Y-%m-%dT%H:%M:%SZ}">{since:%d %B, %H:%M} UTC</time></td>
+<tr><td><strong>{escape(grant.tenant)}</strong><br><small>{cause}<br>
+since <time datetime="{since:%Y-%m-%dT%H:%M:%SZ}">{since:%d %B, %H:%M} UTC</time></small></td>
 <td>{_AGAIN.format(tenant=escape(grant.tenant))}<button>Reconnect</button></form></td></tr>"""
 
 
