@@ -71,7 +71,8 @@ fuzz: .venv/.project ## send the broker whatever there is (EXAMPLES=n a surface,
 lint: .venv/.project ## check style, types and the API
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
-	@.venv/bin/python -m mypy --strict broker tests $(wildcard protos/*.py)
+	@.venv/bin/python -m mypy --strict broker tests \
+		$(wildcard protos/*.py deploy/examples/*/*.py)
 	@.venv/bin/python protos/generate.py --check
 
 format: .venv/.project ## mend what can be mended without thinking

@@ -106,6 +106,7 @@ What to try next, in another terminal:
                                  broker.v1.TokenService/GetAccessToken
   or with the command line     BROKER_ADDRESS={target} .venv/bin/token-broker get {TENANT}
   connect another tenant       BROKER_ADDRESS={target} .venv/bin/token-broker connect acme
+  as a customer's browser      .venv/bin/python -m deploy.examples.connect --broker {target}
   how the broker is            {ops_url}/statusz, or curl '{ops_url}/readyz?verbose'
   what it counts               curl {ops_url}/metrics
   the Pleo sandbox             {sandbox.url}/

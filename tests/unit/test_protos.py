@@ -78,6 +78,13 @@ def test_a_released_field_cannot_be_renamed_because_json_has_its_name(edited: Pa
     assert 'from "degraded" to "worn"' in breaking(edited)
 
 
+@pytest.mark.parametrize("option", ["go_package", "java_package"])
+def test_released_code_cannot_move_to_another_package(edited: Path, option: str) -> None:
+    edit(edited, f'option {option} = "', f'option {option} = "elsewhere.')
+
+    assert f'File option "{option}" changed' in breaking(edited)
+
+
 def test_a_field_may_be_added_to_what_was_released(edited: Path) -> None:
     edit(edited, "bool degraded = 9", "bool extra = 99;\n  bool degraded = 9")
 
