@@ -108,6 +108,9 @@ class Watching:
         """News may have been missed: looks at all, one after another."""
         loop = asyncio.get_running_loop()
         for index, topic in enumerate(self._topics.values()):
+            if topic.is_looking:
+                topic.is_due_again = True  # its timer would go when that look sets the next one
+                continue
             delay = SPREAD_SECONDS * index / len(self._topics)
             topic.set_timer(loop.call_later(delay, self._begin, topic))
 
@@ -122,11 +125,15 @@ class Watching:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                for topic in self._topics.values():
-                    self._begin(topic)
-                await asyncio.get_running_loop().create_future()
+                try:
+                    for topic in self._topics.values():
+                        self._begin(topic)
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self._tasks = None  # first: a group that ends takes no more, and would raise
         finally:
-            self._tasks = None
+            for topic in self._topics.values():
+                topic.is_looking = False  # a look that was cancelled before its first step
 
     def _leave(self, watch: Watch, tenant: str) -> None:
         topic = self._topics[tenant]
@@ -147,10 +154,12 @@ class Watching:
         state: State | None = None
         try:
             while topic.is_due_again and topic.watches:
-                topic.is_due_again = False
-                state = await self._state(topic.tenant)
+                state = await self._state(topic)
                 for watch in topic.watches:
                     watch.tell(topic.tenant, state)
+        except Exception:
+            self._tasks = None  # ends the group, see `run`
+            raise
         finally:
             topic.is_looking = False
         delay = None if state is None else _until_next_look(state)
@@ -158,10 +167,12 @@ class Watching:
             loop = asyncio.get_running_loop()
             topic.set_timer(loop.call_later(delay, self._begin, topic))
 
-    async def _state(self, tenant: str) -> State:
+    async def _state(self, topic: _Topic) -> State:
         async with self._places:
+            # Not before: news that comes while it waits for a place is no news to this look.
+            topic.is_due_again = False
             try:
-                return await self._look(tenant)
+                return await self._look(topic.tenant)
             except BrokerError as error:
                 return error
 
