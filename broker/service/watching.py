@@ -32,6 +32,10 @@ SPREAD_SECONDS: Final = 5.0
 _DUE_SECONDS: Final = 0.05
 """After a renewal time, so that the token is due for certain."""
 
+_DEGRADED_SECONDS: Final = 5.0
+"""Between looks while a token stands in: each reads PostgreSQL, for thousands of tenants while Pleo
+is away, and a rotation by anybody is news at once."""
+
 _SHORTEST_SECONDS: Final = 1.0
 """Between looks at what does not get better by itself at once."""
 
@@ -183,7 +187,7 @@ def _until_next_look(state: State) -> float | None:
         case ServedToken(is_degraded=False):
             return (state.reuse_for + REUSE_MARGIN).total_seconds() + _DUE_SECONDS
         case ServedToken():
-            return _SHORTEST_SECONDS
+            return _DEGRADED_SECONDS
         case GrantError():
             return None
         case TransientError(retry_after=span):
