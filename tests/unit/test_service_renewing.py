@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
 from broker.domain.breaker import Breaker, BreakerCause
 from broker.domain.facts import AttemptClaimed, FlightStarted, LoopFailed, RenewalEnded
+from broker.domain.renewal import Planned
+from broker.ports import Due
 from broker.sandbox.faults import Hold
+from broker.service.renewing import Renewing
+from broker.service.turnstile import Turnstile
 from support.consent_service import KEEPALIVE, Desk, desk, looping
 from support.grants import THE_NOW, some_grant
-from support.service import Fleet, Gate, fleet, seconds_gone, virtual_now
+from support.service import Fleet, Gate, Recorder, fleet, running, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, pass_time
 
 AN_HOUR = timedelta(hours=1)
@@ -272,3 +276,49 @@ async def test_slow_answers_keep_no_place_empty() -> None:
 
         # At fifty a second six seconds, less the burst, plus a turn.
         assert seconds_gone() - began <= 6.5
+
+
+class OddRenewals:
+    """Has an odd one, then others at the moment in which that one fails, then one at a time."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.fails = asyncio.Event()
+        self.renewed: list[str] = []
+
+    async def take(self, which: Planned, *, limit: int) -> Sequence[Due]:
+        if which is Planned.IDLE:
+            return ()
+        self.looks += 1
+        names = [f"tenant-{self.looks}-{number}" for number in range(limit)]
+        if self.looks == 1:
+            names = ["odd"]
+        elif self.looks == 2:
+            self.fails.set()
+            await asyncio.sleep(0)  # the odd one fails; the group is about to end
+        else:
+            names = names[:1]
+        return [Due(tenant=name, delay=timedelta(0)) for name in names]
+
+    async def renew(self, tenant: str) -> None:
+        if tenant == "odd":
+            await self.fails.wait()
+            raise ValueError(tenant)
+        self.renewed.append(tenant)
+
+
+@in_virtual_time
+async def test_renewals_that_never_began_stop_none_after_them() -> None:
+    async with fleet() as ours:
+        one, odd = desk(ours), OddRenewals()
+        turnstile = Turnstile(most_at_once=50, rate=lambda: 1.0)
+        renewing = Renewing(
+            odd, odd.renew, Recorder(), fleet=one.service.fleet, turnstile=turnstile
+        )
+        with suppress(ExceptionGroup):
+            await renewing.run()
+
+        async with running(renewing.run()):
+            await pass_time(30)
+
+        assert len(odd.renewed) > 5
