@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -124,12 +124,10 @@ class Edge(grpc.aio.ServerInterceptor):
         if handler.unary_stream is not None:
             streamed = _streamed(self._told, method, cast("_Streaming", handler.unary_stream))
             return grpc.unary_stream_rpc_method_handler(streamed, *coders)
-        # The API has no call that streams its request alone. What is no message in such a stream
-        # ends it by gRPC's own means: nothing in the stream could stand for it.
-        streamed = _streamed(self._told, method, cast("_Streaming", handler.stream_stream))
-        return grpc.stream_stream_rpc_method_handler(
-            streamed, handler.request_deserializer, handler.response_serializer
-        )
+        # The API has no call that streams its request alone.
+        both = _reading_each(cast("_Streaming", handler.stream_stream))
+        streamed = _streamed(self._told, method, both)
+        return grpc.stream_stream_rpc_method_handler(streamed, *coders)
 
 
 class _Unreadable:
@@ -187,6 +185,21 @@ def _streamed(told: _Told, method: str, behaviour: _Streaming) -> _Streaming:
                     yield response
 
     return answers
+
+
+def _reading_each(behaviour: _Streaming) -> _Streaming:
+    """Has what is no message refused where it comes in the stream of requests."""
+
+    def answers(requests: object, context: Context) -> AsyncGenerator[Message, None]:
+        return behaviour(_readable(cast("AsyncIterator[Message]", requests)), context)
+
+    return answers
+
+
+async def _readable(requests: AsyncIterator[Message]) -> AsyncGenerator[Message, None]:
+    async for request in requests:
+        _refuse_unreadable(request)
+        yield request
 
 
 class _Ending:

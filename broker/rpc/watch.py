@@ -85,7 +85,9 @@ class WatchCall:
         subscribed, unsubscribed = read_watch(request)
         for tenant in unsubscribed:
             self._watches.unsubscribe(self._watch, tenant)
-        if len(self._watch) + len(subscribed) > MOST_TENANTS:
+        # Refusals are told of tenants that are not watched: unread, they would pile up for ever.
+        kept = max(len(self._watch), self._watch.untold)
+        if kept + len(subscribed) > MOST_TENANTS:
             what = f"must not make more than {MOST_TENANTS} tenants in one stream"
             raise InvalidRequest([FieldViolation(field="subscribe.tenants", description=what)])
         for tenant in subscribed:

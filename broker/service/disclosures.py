@@ -58,6 +58,7 @@ class Disclosures:
         self._noted: dict[tuple[str, str], int] = {}
         self._noted_since = 0.0
         self._pending: dict[tuple[str, str], _Note] = {}
+        self._writing = asyncio.Lock()
 
     def __len__(self) -> int:
         """How many tenants and callers are to be written."""
@@ -88,9 +89,15 @@ class Disclosures:
     async def flush(self) -> None:
         """Writes what was noted until now; what comes meanwhile is for the next time.
 
+        One at a time: the last one, at the end, has what an earlier one could not write.
+
         Raises:
             StoreUnavailable: what is not written is kept for the next time.
         """
+        async with self._writing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._noted_since >= REPEAT_SECONDS:
             self._noted.clear()

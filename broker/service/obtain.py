@@ -51,6 +51,9 @@ class Obtain:
     async def renew(self, tenant: str) -> None:
         """Gets a token fresh as planned work, for whoever has a place at the turnstile.
 
+        Where callers have a flight under way there is nothing to do. It may have to wait for a
+        place yet: whoever waited for it with one would keep it from its own, and all for ever.
+
         Raises:
             BrokerError: it is not fresh; the class says why.
         """
@@ -60,8 +63,11 @@ class Obtain:
                 Errand(tenant=tenant, above_generation=0, overdue=flight.overdue, has_turn=True)
             )
 
-        # The flight of callers, so that each shares the other's.
-        flight = self._flights.join((tenant, None), tenant, work)
+        # The flight of callers, so that who asks meanwhile shares it.
+        flight_key = (tenant, None)
+        if self._flights.find(flight_key) is not None:
+            return
+        flight = self._flights.join(flight_key, tenant, work)
         await asyncio.wait({flight.landing})
         error = flight.landing.exception()
         if error is not None:

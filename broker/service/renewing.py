@@ -63,11 +63,17 @@ class Renewing:
                 due = await self._due(most - self._under_way)
                 for each in due:
                     self._under_way += 1
-                    tasks.create_task(self._one(each), name=f"renewal of {each.tenant}")
+                    task = tasks.create_task(self._one(each), name=f"renewal of {each.tenant}")
+                    # Not in the task: one that is cancelled before its first step has no end.
+                    task.add_done_callback(self._ended)
                 if self._under_way >= most:
                     await self._half_done(most)
                 else:
                     await asyncio.sleep(TURN_SECONDS)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._under_way -= 1
+        self._freed.set()
 
     async def _half_done(self, most: int) -> None:
         while self._under_way > most // 2:
@@ -96,9 +102,6 @@ class Renewing:
                 await self._renew(due.tenant)
         except BrokerError as error:
             reason = error.reason
-        finally:
-            self._under_way -= 1
-            self._freed.set()
         self._observer.observe(
             RenewalEnded(tenant=due.tenant, overdue_for=due.delay, reason=reason)
         )

@@ -71,6 +71,11 @@ class Watch:
         """How many tenants are watched."""
         return len(self._known)
 
+    @property
+    def untold(self) -> int:
+        """How many states wait to be told, also of tenants that are not watched."""
+        return len(self._pending)
+
     def expect(self, tenant: str) -> None:
         """Watches a tenant: its state is to be told, whether it was before or not."""
         self._known[tenant] = None

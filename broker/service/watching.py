@@ -32,6 +32,10 @@ SPREAD_SECONDS: Final = 5.0
 _DUE_SECONDS: Final = 0.05
 """After a renewal time, so that the token is due for certain."""
 
+_DEGRADED_SECONDS: Final = 5.0
+"""Between looks while a token stands in: each reads PostgreSQL, for thousands of tenants while Pleo
+is away, and a rotation by anybody is news at once."""
+
 _SHORTEST_SECONDS: Final = 1.0
 """Between looks at what does not get better by itself at once."""
 
@@ -108,6 +112,9 @@ class Watching:
         """News may have been missed: looks at all, one after another."""
         loop = asyncio.get_running_loop()
         for index, topic in enumerate(self._topics.values()):
+            if topic.is_looking:
+                topic.is_due_again = True  # its timer would go when that look sets the next one
+                continue
             delay = SPREAD_SECONDS * index / len(self._topics)
             topic.set_timer(loop.call_later(delay, self._begin, topic))
 
@@ -122,11 +129,15 @@ class Watching:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                for topic in self._topics.values():
-                    self._begin(topic)
-                await asyncio.get_running_loop().create_future()
+                try:
+                    for topic in self._topics.values():
+                        self._begin(topic)
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self._tasks = None  # first: a group that ends takes no more, and would raise
         finally:
-            self._tasks = None
+            for topic in self._topics.values():
+                topic.is_looking = False  # a look that was cancelled before its first step
 
     def _leave(self, watch: Watch, tenant: str) -> None:
         topic = self._topics[tenant]
@@ -147,10 +158,12 @@ class Watching:
         state: State | None = None
         try:
             while topic.is_due_again and topic.watches:
-                topic.is_due_again = False
-                state = await self._state(topic.tenant)
+                state = await self._state(topic)
                 for watch in topic.watches:
                     watch.tell(topic.tenant, state)
+        except Exception:
+            self._tasks = None  # ends the group, see `run`
+            raise
         finally:
             topic.is_looking = False
         delay = None if state is None else _until_next_look(state)
@@ -158,10 +171,12 @@ class Watching:
             loop = asyncio.get_running_loop()
             topic.set_timer(loop.call_later(delay, self._begin, topic))
 
-    async def _state(self, tenant: str) -> State:
+    async def _state(self, topic: _Topic) -> State:
         async with self._places:
+            # Not before: news that comes while it waits for a place is no news to this look.
+            topic.is_due_again = False
             try:
-                return await self._look(tenant)
+                return await self._look(topic.tenant)
             except BrokerError as error:
                 return error
 
@@ -172,7 +187,7 @@ def _until_next_look(state: State) -> float | None:
         case ServedToken(is_degraded=False):
             return (state.reuse_for + REUSE_MARGIN).total_seconds() + _DUE_SECONDS
         case ServedToken():
-            return _SHORTEST_SECONDS
+            return _DEGRADED_SECONDS
         case GrantError():
             return None
         case TransientError(retry_after=span):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from broker.domain.grant import (
@@ -20,7 +21,7 @@ from broker.domain.grant import (
 )
 from broker.domain.renewal import Planned
 from support.grants import some_attempt, some_grant, some_pair, some_reauth
-from support.store_worlds import StoreWorld, put, store_world
+from support.store_worlds import StoreWorld, postgres_world, put, store_world
 
 A_MINUTE = timedelta(minutes=1)
 """Longer than the suite needs from one statement to the next."""
@@ -90,7 +91,8 @@ async def test_what_somebody_has_taken_is_not_given_to_another(world: StoreWorld
 
 async def test_the_longest_overdue_comes_first_and_says_how_long(world: StoreWorld) -> None:
     now = await now_of(world)
-    await put_used(world, due("late", now), due("latest", now, ago=2 * A_MINUTE))
+    # The longest overdue is neither the first nor the last by name.
+    await put_used(world, due("a", now), due("latest", now, ago=2 * A_MINUTE), due("z", now))
 
     renewals = world.renewals(keepalive=KEEPALIVE)
     (first,) = await renewals.take(Planned.IN_USE, limit=1)
@@ -168,3 +170,19 @@ async def test_no_more_are_taken_than_were_asked_for(world: StoreWorld) -> None:
 
     assert len(await taken(world, limit=3)) == 3
     assert len(await taken(world, limit=3)) == 2
+
+
+async def test_rows_that_somebody_has_locked_are_passed_over(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with postgres_world(database_url, tmp_path) as world:
+        now = await now_of(world)
+        await put_used(world, due("locked", now, ago=2 * A_MINUTE), due("free", now))
+        owner = await asyncpg.connect(database_url)
+        try:
+            async with owner.transaction():
+                await owner.execute("SELECT FROM grants WHERE tenant = 'locked' FOR UPDATE")
+
+                assert await taken(world) == ["free"]
+        finally:
+            await owner.close()

@@ -51,7 +51,10 @@ from broker.v1.grant_service_pb2 import (
 )
 from broker.v1.operations_service_pb2 import ReleaseGuardRequest
 from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
-from broker.v1.token_service_pb2 import GetAccessTokenRequest
+from broker.v1.token_service_pb2 import (
+    GetAccessTokenRequest,
+    WatchAccessTokensRequest,
+)
 from broker.v1.token_service_pb2_grpc import TokenServiceStub
 from support.fake_broker import AskedForRelease, AskedForToken, FakeBroker
 from support.grants import THE_NOW, some_grant
@@ -202,6 +205,23 @@ async def test_bytes_that_are_no_message_open_no_stream_of_answers(served: Serve
 
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.error_info.reason == "INVALID_REQUEST"
+
+
+async def test_bytes_that_are_no_message_end_a_stream_as_invalid(served: Served) -> None:
+    call: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+    call = served.channel.stream_stream("/broker.v1.TokenService/WatchAccessTokens")
+    subscribed = WatchAccessTokensRequest.Subscribe(tenants=["acme"])
+    stream = call()
+    await stream.write(WatchAccessTokensRequest(subscribe=subscribed).SerializeToString())
+    await stream.read()
+
+    await stream.write(b"\xff")
+    failure = await failure_of(stream.read())
+
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.error_info.reason == "INVALID_REQUEST"
+    assert served.told.facts == []
+    assert len(served.broker.watching) == 0
 
 
 async def test_a_defect_is_told_with_an_id_and_nothing_else(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -12,8 +13,8 @@ from broker.domain.facts import LoopFailed
 from broker.service.disclosures import BATCH, REPEAT_SECONDS, Disclosures
 from support.consent_service import desk
 from support.fake_records import FakeRecords
-from support.service import Fleet, fleet, virtual_now
-from support.virtual_time import in_virtual_time, pass_time
+from support.service import Fleet, Gate, fleet, virtual_now
+from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 WEB, JOBS = "sa:web", "sa:jobs"
 
@@ -202,3 +203,22 @@ async def test_an_acknowledgement_that_is_lost_doubles_nothing() -> None:
         await disclosures.flush()
 
         assert (given(ours).first_generation, len(disclosures)) == (7, 0)
+
+
+@in_virtual_time
+async def test_what_a_cancelled_batch_had_is_written_before_the_end() -> None:
+    async with fleet() as ours:
+        disclosures, gate = disclosures_in(ours), Gate("note_handed_out")
+        ours.world.on_arrival = gate
+        disclosures.note("acme", caller=WEB, generation=7)
+        loop = asyncio.ensure_future(disclosures.flush())
+        await gate.reached.wait()
+        last = asyncio.ensure_future(disclosures.flush())
+        await let_others_run()
+
+        assert not last.done()
+        loop.cancel()
+        gate.open()
+        await last
+
+        assert given(ours).last_generation == 7

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
 from broker.domain.breaker import Breaker, BreakerCause
-from broker.domain.facts import AttemptClaimed, LoopFailed, RenewalEnded
+from broker.domain.facts import AttemptClaimed, FlightStarted, LoopFailed, RenewalEnded
+from broker.domain.renewal import Planned
+from broker.ports import Due
 from broker.sandbox.faults import Hold
-from support.consent_service import KEEPALIVE, desk, looping
+from broker.service.renewing import Renewing
+from broker.service.turnstile import Turnstile
+from support.consent_service import KEEPALIVE, Desk, desk, looping
 from support.grants import THE_NOW, some_grant
-from support.service import Fleet, fleet, seconds_gone, virtual_now
+from support.service import Fleet, Gate, Recorder, fleet, running, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, pass_time
 
 AN_HOUR = timedelta(hours=1)
@@ -31,6 +36,15 @@ def connect_used(ours: Fleet, *tenants: str, due_in: float = DUE_IN) -> None:
             refreshed_at=virtual_now() - AN_HOUR,
         )
         ours.put(replace(grant, last_used_at=virtual_now()))
+
+
+@asynccontextmanager
+async def places_taken(one: Desk, count: int) -> AsyncIterator[None]:
+    """Keeps so many places at the turnstile, of fifty."""
+    async with AsyncExitStack() as places:
+        for _ in range(count):
+            await places.enter_async_context(one.service.turnstile.turn())
+        yield
 
 
 def rotated(ours: Fleet) -> list[str]:
@@ -126,21 +140,35 @@ async def test_a_caller_goes_before_planned_work() -> None:
         connect_used(ours, "planned", due_in=0)
         ours.connect_expired(tenant="asked", subject=None)
         one = desk(ours)
-        places = AsyncExitStack()
-        for _ in range(50):
-            await places.enter_async_context(one.service.turnstile.turn())
-        async with looping(one, "renewals"):
-            await pass_time(2)
-            assert one.service.turnstile.waiting == 1
-            call = one.call(one.generation("asked"))
-            await pass_time(2)
-            await places.aclose()
+        async with places_taken(one, 49), looping(one, "renewals"):
+            async with places_taken(one, 1):
+                await pass_time(2)
+                assert one.service.turnstile.waiting == 1
+                call = one.call(one.generation("asked"))
+                await pass_time(2)
 
             assert await call == 8
             await pass_time(2)
 
         claimed = [each.tenant for each in one.told.of(AttemptClaimed)]
         assert claimed == ["asked", "planned"]
+
+
+@in_virtual_time
+async def test_a_renewal_keeps_no_place_from_callers_who_came_first() -> None:
+    async with fleet() as ours:
+        connect_used(ours, due_in=0)
+        one, gate = desk(ours), Gate("read")
+        ours.world.on_departure = gate
+        async with places_taken(one, 49), looping(one, "renewals"), asyncio.timeout(60):
+            call = one.call(one.generation())
+            await gate.reached.wait()
+            await pass_time(1)  # the renewal has the last place
+            gate.open()
+            await pass_time(5)
+
+            assert rotated(ours) == ["acme"]
+            assert await call == 8
 
 
 @in_virtual_time
@@ -157,6 +185,7 @@ async def test_who_asks_during_a_renewal_shares_it() -> None:
 
             assert await call == 8
             assert ours.counts().presentations == 1
+            assert len(one.told.of(FlightStarted)) == 1
 
 
 @in_virtual_time
@@ -217,6 +246,21 @@ async def test_a_broker_that_is_stopping_renews_nothing() -> None:
             await pass_time(DUE_IN + 5)
 
             assert ours.counts().presentations == 0
+            # What it had taken, the other replicas would leave alone.
+            assert ours.world.renewals_taken == {}
+
+
+@in_virtual_time
+async def test_answers_that_do_not_come_stop_no_other_renewal() -> None:
+    async with fleet() as ours:
+        tenants = [f"tenant-{number}" for number in range(300)]
+        connect_used(ours, *tenants, due_in=0)
+        ours.pleo.sandbox.faults.add(Hold(when="after"), grant_type="refresh_token")
+        async with looping(desk(ours), "renewals"):
+            await pass_time(8)
+
+            assert len(rotated(ours)) == 299
+            ours.pleo.sandbox.release()
 
 
 @in_virtual_time
@@ -232,3 +276,49 @@ async def test_slow_answers_keep_no_place_empty() -> None:
 
         # At fifty a second six seconds, less the burst, plus a turn.
         assert seconds_gone() - began <= 6.5
+
+
+class OddRenewals:
+    """Has an odd one, then others at the moment in which that one fails, then one at a time."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.fails = asyncio.Event()
+        self.renewed: list[str] = []
+
+    async def take(self, which: Planned, *, limit: int) -> Sequence[Due]:
+        if which is Planned.IDLE:
+            return ()
+        self.looks += 1
+        names = [f"tenant-{self.looks}-{number}" for number in range(limit)]
+        if self.looks == 1:
+            names = ["odd"]
+        elif self.looks == 2:
+            self.fails.set()
+            await asyncio.sleep(0)  # the odd one fails; the group is about to end
+        else:
+            names = names[:1]
+        return [Due(tenant=name, delay=timedelta(0)) for name in names]
+
+    async def renew(self, tenant: str) -> None:
+        if tenant == "odd":
+            await self.fails.wait()
+            raise ValueError(tenant)
+        self.renewed.append(tenant)
+
+
+@in_virtual_time
+async def test_renewals_that_never_began_stop_none_after_them() -> None:
+    async with fleet() as ours:
+        one, odd = desk(ours), OddRenewals()
+        turnstile = Turnstile(most_at_once=50, rate=lambda: 1.0)
+        renewing = Renewing(
+            odd, odd.renew, Recorder(), fleet=one.service.fleet, turnstile=turnstile
+        )
+        with suppress(ExceptionGroup):
+            await renewing.run()
+
+        async with running(renewing.run()):
+            await pass_time(30)
+
+        assert len(odd.renewed) > 5

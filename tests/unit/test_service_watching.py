@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from broker.domain.errors import ReauthRequired, StoreUnavailable, TenantNotFound
 from broker.domain.grant import GrantState, Reauth, ReauthCause
 from broker.ports import GrantMoved
+from broker.sandbox.faults import fail
 from broker.service.messages import ServedToken
 from broker.service.watch import State, Watch
 from broker.service.watching import Watching
@@ -358,3 +359,89 @@ async def test_a_watch_that_fails_ends_and_says_why() -> None:
 
     assert [told async for told in watch.changes(silence=SILENCE)] == []
     assert watch.failure is failure
+
+
+@in_virtual_time
+async def test_a_look_that_is_a_defect_leaves_no_topic_behind() -> None:
+    watching: Watching
+
+    async def look(tenant: str) -> ServedToken:
+        if tenant == "odd":
+            # Comes when the look has ended, and before the others are cancelled for it.
+            asyncio.get_running_loop().call_soon(watching.subscribe, watch, "acme")
+            raise ValueError(tenant)
+        return await one.get(tenant)
+
+    async with fleet() as ours:
+        ours.connect()
+        one, watching = ours.replica(), Watching(look)
+        with watching.watch() as watch:
+            watching.subscribe(watch, "odd")
+            with suppress(ExceptionGroup):
+                await watching.run()
+            watching.unsubscribe(watch, "odd")
+
+            async with running(watching.run()):
+                assert generation(await following(watch)) == 7
+
+
+@in_virtual_time
+async def test_news_while_looking_ends_raises_at_nobody() -> None:
+    told: list[str] = []
+    watching: Watching
+
+    async def look(tenant: str) -> ServedToken:
+        if tenant == "odd":
+            raise ValueError(tenant)
+        try:
+            await asyncio.Event().wait()
+            raise AssertionError(tenant)
+        finally:
+            watching.subscribe(watch, "late")
+            told.append(tenant)
+
+    watching = Watching(look)
+    with watching.watch() as watch:
+        watching.subscribe(watch, "acme")
+        watching.subscribe(watch, "odd")
+        with suppress(ExceptionGroup):
+            await watching.run()
+
+        assert told == ["acme"]
+
+
+@in_virtual_time
+async def test_news_that_may_have_been_missed_during_a_look_brings_another() -> None:
+    async with fleet() as ours, desk(ours) as at:
+        ours.connect()
+        gate = Gate("read")
+        ours.world.on_departure = gate
+        with at.watching.watch() as first, at.watching.watch() as watch:
+            at.watching.subscribe(first, "looked-at-before")
+            at.watching.subscribe(watch, "acme")
+            await gate.reached.wait()
+            ours.put(replace(ours.grant(), generation=8))
+            at.one.memory.mark_all_stale()
+            at.watching.all_moved()
+
+            gate.open()
+            await pass_time(5)
+
+            assert generation(await following(watch, within=1)) == 8
+
+
+@in_virtual_time
+async def test_during_an_outage_a_watched_tenant_costs_few_reads() -> None:
+    async with fleet() as ours, desk(ours) as at:
+        ours.connect(
+            renew_at=THE_NOW + timedelta(seconds=10), expires_at=THE_NOW + timedelta(seconds=600)
+        )
+        ours.pleo.sandbox.faults.add(fail(), grant_type="refresh_token", times=1000)
+        gate = Gate()
+        ours.world.on_arrival = gate
+        with at.watching.watch() as watch:
+            at.watching.subscribe(watch, "acme")
+            await pass_time(310)
+
+        # Each rotation that is tried reads the row a few times besides.
+        assert gate.calls.count("read") <= 300 / 5 + 40
