@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+import redis.asyncio
 
 from broker.dev.rundir import RunDirectory
 from broker.domain.facts import LeaseOutcome
@@ -14,7 +15,7 @@ from broker.lease.leases import RedisLeases
 from broker.lease.status import probe
 from broker.ports import GrantMoved, Resubscribed
 from support.redis_worlds import PREFIX, QUICK, ask, listening, until_answered
-from support.sentinels import Watched, watched_pair
+from support.sentinels import Watched, tell, watched_pair
 
 MOVED = GrantMoved(tenant="acme", generation=7)
 
@@ -57,3 +58,19 @@ async def test_a_first_sentinel_that_is_gone_costs_nothing(pair: Watched) -> Non
 
     async with RedisClient(lambda: several, times=QUICK) as client:
         assert await ask(RedisLeases(client, prefix=PREFIX), "acme") is LeaseOutcome.ACQUIRED
+
+
+@pytest.mark.parametrize(("password", "is_reachable"), [("right", True), ("wrong", False)])
+async def test_a_sentinel_that_asks_for_a_password_is_shown_it(
+    pair: Watched, password: str, *, is_reachable: bool
+) -> None:
+    user = ("ACL", "SETUSER", "app", "on", ">right", "+@all", "~*", "&*")
+    async with redis.asyncio.from_url(pair.master.url) as client:
+        await tell(client, *user)
+    async with redis.asyncio.from_url(pair.sentinel_url) as client:
+        await tell(client, *user[:6], "&*")
+        await tell(client, "ACL", "SETUSER", "default", "resetpass", ">other")
+
+    url = pair.url.replace("://", f"://app:{password}@")
+    async with RedisClient(lambda: url, times=QUICK) as ours:
+        assert (await probe(ours)).is_reachable is is_reachable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -55,6 +55,12 @@ class _SentinelKind:
         shutil.rmtree(self.program.directory, ignore_errors=True)
 
 
+async def tell(client: redis.asyncio.Redis, *words: str | int) -> None:
+    """Sends a command as it is written."""
+    execute: Callable[..., Awaitable[object]] = client.execute_command  # redis-py gives it no type
+    await execute(*words)
+
+
 @asynccontextmanager
 async def sentinel_server(run: RunDirectory, name: str = "sentinel") -> AsyncIterator[str]:
     """Starts one that watches nothing yet, and gives its address."""
@@ -84,14 +90,14 @@ async def watched(sentinel_url: str, master_url: str) -> AsyncIterator[str]:
     sentinel, master = urlsplit(sentinel_url), urlsplit(master_url)
     service = f"{SERVICE}-{master.port}"
     async with redis.asyncio.from_url(sentinel_url) as client:
-        await client.execute_command("SENTINEL", "MONITOR", service, "127.0.0.1", master.port, 1)
+        await tell(client, "SENTINEL", "MONITOR", service, "127.0.0.1", master.port or 0, 1)
         for name, value in (("down-after-milliseconds", _DOWN_AFTER), ("failover-timeout", 3000)):
-            await client.execute_command("SENTINEL", "SET", service, name, value)
+            await tell(client, "SENTINEL", "SET", service, name, value)
         try:
             number = master.path.lstrip("/") or "0"
             yield f"redis+sentinel://127.0.0.1:{sentinel.port}/{service}/{number}"
         finally:
-            await client.execute_command("SENTINEL", "REMOVE", service)
+            await tell(client, "SENTINEL", "REMOVE", service)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +106,7 @@ class Watched:
 
     master: EmbeddedServer
     replica: EmbeddedServer
+    sentinel_url: str
     url: str
 
 
@@ -114,7 +121,7 @@ async def watched_pair(run: RunDirectory) -> AsyncIterator[Watched]:
         await _follow(replica.url, master.url)
         async with watched(sentinel, master.url) as url:
             await _until_known(sentinel, f"{SERVICE}-{urlsplit(master.url).port}")
-            yield Watched(master=master, replica=replica, url=url)
+            yield Watched(master=master, replica=replica, sentinel_url=sentinel, url=url)
 
 
 async def _follow(replica_url: str, master_url: str) -> None:
@@ -122,7 +129,7 @@ async def _follow(replica_url: str, master_url: str) -> None:
         await client.config_set("repl-diskless-sync-delay", 0)  # else it waits 5 s for others
     async with redis.asyncio.from_url(replica_url) as client, asyncio.timeout(_PATIENCE_SECONDS):
         port = urlsplit(master_url).port or 0
-        await client.execute_command("REPLICAOF", "127.0.0.1", port)
+        await tell(client, "REPLICAOF", "127.0.0.1", port)
         while (await client.info("replication"))["master_link_status"] != "up":
             await asyncio.sleep(_POLL_SECONDS)
 
