@@ -37,6 +37,7 @@ from broker.dev.wheels import WheelMissingError
 from support.law_seven import LEDGER, Sums
 from support.logical import clean_logical_database, on_logical_database
 from support.media import of_cluster, of_core
+from support.sentinels import sentinel_server
 from support.service_role import SERVICE_ROLE, make_service_role
 from support.standby import StandbyPair, standby_pair
 
@@ -82,6 +83,13 @@ def database_server(run: RunDirectory) -> Iterator[str]:
 def redis_server(run: RunDirectory) -> Iterator[str]:
     """The address of a Valkey."""
     with _held_open(redis_address(run, os.environ)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sentinel(run: RunDirectory) -> Iterator[str]:
+    """The address of a Sentinel that watches nothing yet."""
+    with _held_open(sentinel_server(run)) as url:
         yield url
 
 

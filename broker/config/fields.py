@@ -57,13 +57,13 @@ class Fields(Frozen):
     redis_url: RedisSource | None = setting(
         "BROKER_REDIS_URL",
         "Redis 6.2+ or Valkey: `redis://`, `rediss://`, `unix://`,"
-        " `redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB`, `redis+cluster(s)://`",
+        " `redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB`; `redis+cluster(s)://` is refused as yet",
         None,
         without=REQUIRED_FOR_SERVE,
     )
     redis_ca_file: OptionalPath = setting(
         "BROKER_REDIS_CA_FILE",
-        "who signs Redis's certificate; for `rediss://`",
+        "who signs the certificates of Redis and its Sentinels; for `rediss://`, `redis+sentinels://`",
         None,
         without="the system's authorities",
     )

@@ -132,11 +132,11 @@ def only_what_is_supported(settings: Fields) -> Iterator[Problem]:
     """What this release reads and does not do is refused: nothing pretends."""
     if settings.redis_url is not None:
         scheme = settings.redis_url.read().reveal().partition("://")[0]
-        if scheme.startswith(("redis+sentinel", "redis+cluster")):
+        if scheme.startswith("redis+cluster"):
             yield Problem(
                 variable=settings.redis_url.variable,
-                expected="redis://, rediss:// or unix://: this release does not support"
-                " Sentinel and Cluster yet",
+                expected="redis://, rediss://, unix:// or redis+sentinel(s)://: this release does"
+                " not support Cluster yet",
             )
 
 

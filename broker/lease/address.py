@@ -1,5 +1,7 @@
 """Reads the address of a Redis and makes its pool of connections. Opens none.
 
+With Sentinel each connection is to the server that is the master when it is opened.
+
 redis-py's defaults break law 6: ten retries block for up to a minute, and an option in the URL
 outranks the program's. Here ours win. No error of this module holds a word of the address, in
 which a password may be.
@@ -11,21 +13,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from redis.asyncio.connection import BlockingConnectionPool, parse_url
+from redis.asyncio.connection import BlockingConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from broker.lease.sentinel import Master
+from broker.lease.several import (
+    Sentinels,
+    SeveralUnreadableError,
+    is_sentinel,
+    plain,
+    read_sentinels,
+)
 from broker.lease.times import LeaseTimes
 
 # A question takes a millisecond, so these carry 30 000 a second. Whoever finds them all in use
 # waits; redis-py's other pool would say at once that Redis is away.
 _MOST_CONNECTIONS: Final = 32
 
-_LATER: Final = ("redis+sentinel", "redis+sentinels", "redis+cluster", "redis+clusters")
-_SCHEMES: Final = ("redis", "rediss", "unix")
+_LATER: Final = ("redis+cluster", "redis+clusters")
+_ENCRYPTED: Final = ("rediss", "redis+sentinels")
+_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+sentinels")
 
 
 class RedisUrlRefused(ValueError):  # noqa: N818 - what happened to it, as a reader of settings says
@@ -40,10 +52,14 @@ def make_pool(
     Raises:
         RedisUrlRefused: see there.
     """
-    options = _read_options(read_url(), ca_file)
+    url = read_url()
+    options = _read_options(url, ca_file)
     if any([options.pop("username", None), options.pop("password", None)]):
         options["credential_provider"] = _FreshCredentials(read_url)
-    pool = BlockingConnectionPool(**options | _our_options(times))
+    options |= _our_options(times)
+    if is_sentinel(url):
+        options |= _through_sentinels(_sentinels(url), options)
+    pool = BlockingConnectionPool(**options)
     _try_options(pool)
     return pool
 
@@ -52,17 +68,38 @@ def _read_options(url: str, ca_file: Path | None) -> dict[str, Any]:
     scheme = url.partition("://")[0]
     if scheme in _LATER:
         raise RedisUrlRefused(
-            f"{scheme}:// is not supported yet; give redis://, rediss://, unix://"
+            f"{scheme}:// is not supported yet;"
+            " give redis://, rediss://, unix:// or redis+sentinel(s)://"
         )
     if scheme not in _SCHEMES:
-        raise RedisUrlRefused("begins with none of redis://, rediss://, unix://")
-    if ca_file is not None and scheme != "rediss":
-        raise RedisUrlRefused("a CA file is given, but only rediss:// is encrypted")
+        raise RedisUrlRefused(
+            "begins with none of redis://, rediss://, unix://, redis+sentinel(s)://"
+        )
+    if ca_file is not None and scheme not in _ENCRYPTED:
+        raise RedisUrlRefused(
+            "a CA file is given, but only rediss:// and redis+sentinels:// are encrypted"
+        )
     try:
-        options: dict[str, Any] = dict(parse_url(url))
+        options: dict[str, Any] = dict(parse_url(plain(url)))
+    except SeveralUnreadableError as error:
+        raise RedisUrlRefused(str(error)) from None
     except ValueError:  # quotes a piece of the address, as the port of `user:pass/word@host`
         raise RedisUrlRefused("not readable; is the password percent-encoded?") from None
     return options | ({"ssl_ca_certs": str(ca_file)} if ca_file else {})
+
+
+def _sentinels(url: str) -> Sentinels:
+    try:
+        return read_sentinels(url)
+    except SeveralUnreadableError as error:
+        raise RedisUrlRefused(str(error)) from None
+
+
+def _through_sentinels(sentinels: Sentinels, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns what lets a pool's connections ask where the master is."""
+    is_encrypted = options.get("connection_class") is SSLConnection
+    kind = SentinelManagedSSLConnection if is_encrypted else SentinelManagedConnection
+    return {"connection_class": kind, "connection_pool": Master(sentinels, options)}
 
 
 def _our_options(times: LeaseTimes) -> dict[str, Any]:
@@ -101,7 +138,7 @@ class _FreshCredentials(CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         try:
-            read = dict(parse_url(self._read_url()))
+            read = dict(parse_url(plain(self._read_url())))
         except (OSError, ValueError):
             # redis-py closes the half-open connection for its own errors only.
             raise RedisConnectionError("the address cannot be read again") from None

@@ -22,6 +22,7 @@ from broker.domain.facts import LoopFailed
 from broker.lease.address import make_pool
 from broker.lease.circuit import Circuit
 from broker.lease.failure import RedisUnreachable, heeding, name_failure
+from broker.lease.sentinel import Master
 from broker.lease.times import LeaseTimes
 from broker.ports import Observer
 
@@ -65,6 +66,9 @@ class RedisClient:
     ) -> None:
         with suppress(Exception):  # a peer that is gone says no good-bye; see `attempt`
             await self._redis.aclose()
+        master = self._redis.connection_pool.connection_kwargs.get("connection_pool")
+        if isinstance(master, Master):
+            await master.aclose()
 
     async def ask(self, question: Callable[[Redis], Awaitable[Given]]) -> Given:
         """Asks Redis, unless it failed a moment ago. Takes at most both timeouts, once each.

@@ -15,9 +15,11 @@ MOVED = GrantMoved(tenant="acme", generation=7)
 LATER = GrantMoved(tenant="eu/a@b.c:d_e-F", generation=8)
 
 
-@pytest.fixture(params=["fake", "valkey"])
-async def world(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[RedisWorld]:
-    async with redis_world(request.param, redis_url) as made:
+@pytest.fixture(params=["fake", "valkey", "sentinel"])
+async def world(
+    request: pytest.FixtureRequest, redis_url: str, sentinel: str
+) -> AsyncIterator[RedisWorld]:
+    async with redis_world(request.param, redis_url, sentinel=sentinel) as made:
         yield made
 
 

@@ -18,9 +18,11 @@ ACQUIRED, HELD, UNREACHABLE = LeaseOutcome
 TTL = QUICK.ttl.total_seconds()
 
 
-@pytest.fixture(params=["fake", "valkey"])
-async def world(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[RedisWorld]:
-    async with redis_world(request.param, redis_url) as made:
+@pytest.fixture(params=["fake", "valkey", "sentinel"])
+async def world(
+    request: pytest.FixtureRequest, redis_url: str, sentinel: str
+) -> AsyncIterator[RedisWorld]:
+    async with redis_world(request.param, redis_url, sentinel=sentinel) as made:
         yield made
 
 

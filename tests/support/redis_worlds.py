@@ -20,6 +20,7 @@ from broker.lease.times import LeaseTimes
 from broker.ports import Announcements, GrantMoved, Leases, Resubscribed
 from support.fake_lease import FakeAnnouncements, FakeLeases, FakeRedis
 from support.proxy import Proxy, redis_proxy
+from support.sentinels import watched
 
 News = GrantMoved | Resubscribed
 
@@ -113,13 +114,18 @@ class ValkeyWorld:
 
 
 @asynccontextmanager
-async def redis_world(kind: str, redis_url: str) -> AsyncIterator[RedisWorld]:
-    """Gives the fake, or the real one at this address."""
+async def redis_world(
+    kind: str, redis_url: str, *, sentinel: str = ""
+) -> AsyncIterator[RedisWorld]:
+    """Gives the fake, or the real one at this address, itself or through a Sentinel at its own."""
     if kind == "fake":
         yield FakeWorld()
         return
     async with redis_proxy(redis_url) as (between, url), AsyncExitStack() as stack:
-        yield ValkeyWorld(stack, redis_url, between, url)
+        found = url
+        if kind == "sentinel":
+            found = await stack.enter_async_context(watched(sentinel, url))
+        yield ValkeyWorld(stack, redis_url, between, found)
 
 
 async def ask(leases: Leases, tenant: str) -> LeaseOutcome:

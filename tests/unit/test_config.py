@@ -266,6 +266,12 @@ def test_serve_refuses_what_it_does_not_do_yet() -> None:
     assert "not support" in problems(environ, settings=ServeSettings)["BROKER_REDIS_URL"]
 
 
+def test_serve_takes_a_redis_through_sentinels() -> None:
+    environ = {**SERVE, **TLS, **JWT, "BROKER_REDIS_URL": "redis+sentinel://h1,h2/main/0"}
+
+    assert "BROKER_REDIS_URL" not in problems(environ, settings=ServeSettings)
+
+
 def test_a_secret_comes_from_a_file_and_is_read_again_at_each_use(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("first\n")

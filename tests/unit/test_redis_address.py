@@ -12,9 +12,11 @@ from redis.asyncio.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from broker.lease.address import RedisUrlRefused, make_pool
+from broker.lease.several import read_sentinels
 from broker.lease.times import LeaseTimes
 
 PASSWORD = "hunter2"
@@ -33,6 +35,8 @@ def connection(url: str | Callable[[], str], *, ca_file: Path | None = None) -> 
         ("redis://host:7000/3", Connection),
         ("rediss://host", SSLConnection),
         ("unix:///run/redis.sock?db=3", UnixDomainSocketConnection),
+        ("redis+sentinel://u:p@h1:1,h2/main/3", SentinelManagedConnection),
+        ("redis+sentinels://h1/main", SentinelManagedSSLConnection),
     ],
 )
 def test_an_address_says_how_to_connect(url: str, kind: type[AbstractConnection]) -> None:
@@ -50,7 +54,10 @@ def test_a_ca_file_is_what_an_encrypted_connection_trusts() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        f"redis+sentinel://u:{PASSWORD}@h1:1,h2:2/main/0",
+        f"redis+sentinel://u:{PASSWORD}@h1:1,h2:2",
+        f"redis+sentinel://u:{PASSWORD}@h1:1,h2:2/main/{PASSWORD}",
+        f"redis+sentinel://u:{PASSWORD}@h1:{PASSWORD}/main",
+        f"redis+sentinel://u:{PASSWORD}@h1,,h2/main",
         f"redis+clusters://u:{PASSWORD}@h1:1,h2:2",
         f"http://u:{PASSWORD}@host",
         f"{PASSWORD}",
@@ -68,6 +75,13 @@ def test_what_cannot_be_used_is_refused_without_repeating_it(url: str) -> None:
 
     assert PASSWORD not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_sentinels_are_those_of_the_address_each_with_its_port() -> None:
+    read = read_sentinels("redis+sentinel://u:p@h1:1,[::1]:2,h3/main/4")
+
+    assert read.nodes == (("h1", 1), ("::1", 2), ("h3", 26_379))
+    assert read.service == "main"
 
 
 def test_a_ca_file_without_encryption_is_refused() -> None:
@@ -94,6 +108,7 @@ def test_no_option_in_an_address_outranks_ours() -> None:
         ("redis://user:pw@host", ("user", "pw")),
         ("unix:///s?username=user&password=pw", ("user", "pw")),
         ("redis://host", None),
+        ("redis+sentinel://user:p%2Fw@h1,h2/main", ("user", "p/w")),
     ],
 )
 async def test_user_and_password_are_those_of_the_address(
