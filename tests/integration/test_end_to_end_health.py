@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import grpc.aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from broker.dev.rundir import RunDirectory
 from support.fleet import fleet
@@ -12,20 +12,45 @@ from support.proxy import redis_proxy
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
+def watch(
+    channel: grpc.aio.Channel,
+) -> grpc.aio.UnaryStreamMultiCallable[HealthCheckRequest, HealthCheckResponse]:
+    return channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=HealthCheckRequest.SerializeToString,
+        response_deserializer=HealthCheckResponse.FromString,
+    )
+
+
+def check(
+    channel: grpc.aio.Channel,
+) -> grpc.aio.UnaryUnaryMultiCallable[HealthCheckRequest, HealthCheckResponse]:
+    return channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=HealthCheckRequest.SerializeToString,
+        response_deserializer=HealthCheckResponse.FromString,
+    )
+
+
+def status_of(answer: object) -> int:
+    assert isinstance(answer, HealthCheckResponse)
+    return answer.status
+
+
 async def test_grpc_health_tells_watchers_that_redis_goes_and_comes(
     database_url: str, redis_url: str, run: RunDirectory
 ) -> None:
     async with redis_proxy(redis_url) as (way, url), fleet(database_url, url, run) as brokers:
         replica = await brokers.started(BROKER_REDIS_URL=url)
-        watched = HealthStub(replica.channel()).Watch(HealthCheckRequest(service="redis"))
-        told = [(await watched.read()).status]
+        watched = watch(replica.channel())(HealthCheckRequest(service="redis"))
+        told = [status_of(await watched.read())]
         way.refuse()
         way.cut()
-        told.append((await watched.read()).status)
-        serving = await HealthStub(replica.channel()).Check(HealthCheckRequest(service=""))
+        told.append(status_of(await watched.read()))
+        serving = await check(replica.channel())(HealthCheckRequest(service=""))
         await way.accept()
-        told.append((await watched.read()).status)
+        told.append(status_of(await watched.read()))
         watched.cancel()
 
     assert told == [SERVING, NOT_SERVING, SERVING]
-    assert serving.status == SERVING
+    assert status_of(serving) == SERVING
