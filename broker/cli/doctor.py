@@ -14,6 +14,7 @@ from broker.cli.caller_checks import CALLER_CHECKS, check_callers
 from broker.cli.checks import Check, Outcome, bad, ok, skipped, warning
 from broker.cli.database_checks import DATABASE_CHECKS, check_database
 from broker.cli.failing import ExitStatus
+from broker.cli.pleo_checks import PLEO_CHECKS, check_pleo
 from broker.cli.showing import show_json, show_table
 from broker.config import SecretUnreadableError, ServeSettings, SettingsError, unknown_names
 from broker.domain.errors import BrokerError
@@ -49,7 +50,14 @@ async def _all_checks(environ: Mapping[str, str]) -> list[Check]:
         settings = ServeSettings.from_environ(environ)
     except SettingsError as error:
         wrong = [bad("settings", str(each), mend="see SETTINGS.md") for each in error.problems]
-        others = ("keyset", "client secret", *CALLER_CHECKS, *DATABASE_CHECKS, "redis")
+        others = (
+            "keyset",
+            "client secret",
+            *CALLER_CHECKS,
+            *DATABASE_CHECKS,
+            "redis",
+            *PLEO_CHECKS,
+        )
         return [*unknown, *wrong, *skipped(*others, because="the settings do not do")]
     keyset, keyring = _check_keyset(settings)
     return [
@@ -60,6 +68,7 @@ async def _all_checks(environ: Mapping[str, str]) -> list[Check]:
         *await check_callers(settings),
         *await check_database(settings, keyring),
         await _check_redis(settings),
+        *await check_pleo(settings),
     ]
 
 

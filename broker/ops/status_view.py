@@ -22,8 +22,12 @@ from broker.service.fleet import Fleet
 T = TypeVar("T")
 
 COLLECT_SECONDS: Final = 15.0
-"""Between looks at PostgreSQL, which read all grants: with ten thousand of them some milliseconds.
-Quick enough for whoever watches an incident."""
+"""Between looks at PostgreSQL: quick enough for whoever watches an incident."""
+
+TALLY_REST: Final = 100
+"""Times as long as the last tally took, until the next: it reads all grants, a million in 0.6 s
+(measured, with two processors), and so takes a replica's share of PostgreSQL of one in a hundred at
+most, however many they are. Up to 250,000 grants it is counted at each look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,9 @@ class _Found(Generic[T]):
     at: float
     """On the event loop's clock."""
 
+    took: float
+    """Seconds until it was told."""
+
     def aged(self) -> Aged[T]:
         age = asyncio.get_running_loop().time() - self.at
         return Aged(found=self.found, age=timedelta(seconds=age))
@@ -85,8 +92,15 @@ class Overview:
         Raises:
             StoreUnavailable: what was known stays, and grows older.
         """
-        self._tally = await _found(self._ask_tally)
+        if self._is_tally_due():
+            self._tally = await _found(self._ask_tally)
         self._hour = await _found(self._ask_hour)
+
+    def _is_tally_due(self) -> bool:
+        if self._tally is None:
+            return True
+        age = asyncio.get_running_loop().time() - self._tally.at
+        return age >= TALLY_REST * self._tally.took
 
     @property
     def tally(self) -> Aged[FleetTally] | None:
@@ -126,5 +140,7 @@ class StatusSource:
 
 
 async def _found(ask: Callable[[], Awaitable[T]]) -> _Found[T]:
-    asked_at = asyncio.get_running_loop().time()
-    return _Found(found=await ask(), at=asked_at)
+    loop = asyncio.get_running_loop()
+    asked_at = loop.time()
+    found = await ask()
+    return _Found(found=found, at=asked_at, took=loop.time() - asked_at)

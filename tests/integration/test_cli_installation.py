@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from broker.config import ServeSettings
 from broker.dev.embedded import EmbeddedServer
+from broker.sandbox.sandbox import Sandbox
 from broker.store.home import settle_home
 from broker.store.pool import open_pool
 from broker.store.sealing import Keyring, generate_keyset
@@ -20,7 +21,7 @@ SECRET = "correct-horse-battery"
 
 
 @pytest.fixture
-def environ(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
+def environ(database_url: str, redis_url: str, tmp_path: Path, sandbox: Sandbox) -> dict[str, str]:
     """The settings of an installation that is well."""
     keyset = tmp_path / "keyset.json"
     keyset.write_text(generate_keyset())
@@ -29,6 +30,10 @@ def environ(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]
         "BROKER_DATABASE_URL": as_service(database_url),
         "BROKER_REDIS_URL": redis_url,
         "BROKER_KEYSET_FILE": str(keyset),
+        "BROKER_PLEO_ENVIRONMENT": "custom",
+        "BROKER_PLEO_AUTHORIZE_URL": sandbox.authorize_url,
+        "BROKER_PLEO_TOKEN_URL": sandbox.token_url,
+        "BROKER_PLEO_API_URL": sandbox.url,
         "BROKER_PLEO_CLIENT_ID": "client-1",
         "BROKER_PLEO_CLIENT_SECRET": SECRET,
         "BROKER_PLEO_REDIRECT_URIS": "http://localhost:8400/callback",
@@ -278,6 +283,29 @@ async def test_a_redis_that_evicts_is_bad(
 
     assert (ended.status, outcomes(ended)["redis"]) == (1, "bad")
     assert "allkeys-lru" in found(ended, "redis")
+
+
+async def test_a_look_at_pleo_presents_and_counts_nothing(
+    environ: dict[str, str], sandbox: Sandbox
+) -> None:
+    ended = await examine(environ)
+
+    assert outcomes(ended)["pleo token endpoint"] == outcomes(ended)["pleo API"] == "ok"
+    assert sandbox.record.counts().presentations == 0
+
+
+async def test_a_pleo_that_nobody_reaches_is_bad(environ: dict[str, str]) -> None:
+    ended = await examine(environ, BROKER_PLEO_TOKEN_URL="http://127.0.0.1:1/oauth/token")
+
+    assert (ended.status, outcomes(ended)["pleo token endpoint"]) == (1, "bad")
+    assert found(ended, "pleo token endpoint").startswith("127.0.0.1:1 cannot be reached")
+
+
+async def test_an_api_that_is_turned_off_is_not_asked(environ: dict[str, str]) -> None:
+    ended = await examine(environ, BROKER_PLEO_API_URL="")
+
+    assert outcomes(ended)["pleo API"] == "ok"
+    assert "turned off" in found(ended, "pleo API")
 
 
 async def test_a_client_secret_that_goes_is_told_as_a_setting(

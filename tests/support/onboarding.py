@@ -29,7 +29,7 @@ from support.waiting import until
 # Beyond what a token lives by default: what the tests change is what decides.
 _LIVING: Final = timedelta(hours=1)
 
-_EXPIRE: Final = """
+EXPIRE: Final = """
     UPDATE grants SET expires_at = clock_timestamp() - interval '1 second',
     renew_at = clock_timestamp() - interval '1 second',
     renewal_taken_until = clock_timestamp() + interval '1 day',
@@ -163,7 +163,7 @@ async def expire(fleet: Fleet, *tenants: str, known_to: Replica) -> None:
     dropped that.
     """
     before = len(known_to.seen("memory_dropped"))
-    await execute(fleet.database_url, _EXPIRE, list(tenants))
+    await execute(fleet.database_url, EXPIRE, list(tenants))
 
     def has_forgotten() -> bool:
         dropped = {each.get("tenant") for each in known_to.seen("memory_dropped")[before:]}

@@ -120,15 +120,16 @@ class Replica:
     @property
     def tokens(self) -> token_service_pb2_grpc.TokenServiceAsyncStub:
         """Its TokenService, over its first connection."""
-        return token_service_pb2_grpc.TokenServiceStub(self._first_channel)
+        return token_service_pb2_grpc.TokenServiceStub(self.first_channel)
 
     @property
     def grants(self) -> grant_service_pb2_grpc.GrantServiceAsyncStub:
         """Its GrantService, over its first connection."""
-        return grant_service_pb2_grpc.GrantServiceStub(self._first_channel)
+        return grant_service_pb2_grpc.GrantServiceStub(self.first_channel)
 
     @property
-    def _first_channel(self) -> grpc.aio.Channel:
+    def first_channel(self) -> grpc.aio.Channel:
+        """Its first connection."""
         return self._channels[0] if self._channels else self.channel()
 
     def terminate(self) -> None:

@@ -1,0 +1,178 @@
+"""The twelve faults: how each begins and ends, and what must and what may be seen of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from broker.sandbox.faults import Hang, Step, rate_limit, refuse
+from chaos.lights_scene import Scene
+from support.certificates import A_DAY
+from support.onboarding import EXPIRE, execute
+
+Act = Callable[[Scene], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that breaks, how it is mended, and what must and may be seen of it."""
+
+    name: str
+    strike: Act
+    heal: Act
+    lights: frozenset[str] = frozenset()
+    alerts: frozenset[str] = frozenset()
+    may: frozenset[str] = frozenset()
+    """Lights and alerts that come only if a caller, or a probe, happens to meet it."""
+
+    def lacks(self, scene: Scene) -> str:
+        """Returns what is missing for it here; empty: nothing."""
+        if self.name == "PostgreSQL full" and scene.disk is None:
+            return "only root can mount a small disk"
+        if self.name == "clock skew" and scene.skew is None:
+            return "libfaketime is not installed (Debian: libfaketime)"
+        return ""
+
+
+async def fill(scene: Scene) -> None:
+    """Leaves no room: neither on the disk nor in the pages that there are."""
+    tenants = [each.tenant for each in scene.customers]
+    await execute(scene.brokers.database_url, EXPIRE, tenants)
+    for table in ("grants", "replicas", "fleet"):
+        await execute(scene.brokers.database_url, f"VACUUM FULL {table}")
+    assert scene.disk is not None
+    with (scene.disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(b"\0" * 4096)
+
+
+async def empty(scene: Scene) -> None:
+    """Makes room."""
+    assert scene.disk is not None
+    (scene.disk / "ballast").unlink()
+
+
+def _slow(way: str, seconds: float) -> tuple[Act, Act]:
+    async def strike(scene: Scene) -> None:
+        scene.ways[way].delay(seconds)
+
+    async def heal(scene: Scene) -> None:
+        scene.ways[way].heal()
+
+    return strike, heal
+
+
+def _down(way: str) -> tuple[Act, Act]:
+    async def strike(scene: Scene) -> None:
+        scene.ways[way].refuse()
+        scene.ways[way].cut()
+
+    async def heal(scene: Scene) -> None:
+        await scene.ways[way].accept()
+
+    return strike, heal
+
+
+def _answering(*steps: Step) -> tuple[Act, Act]:
+    async def strike(scene: Scene) -> None:
+        scene.brokers.sandbox.faults.add(*steps, times=None, grant_type="refresh_token")
+
+    async def heal(scene: Scene) -> None:
+        scene.brokers.sandbox.faults.clear()
+        scene.brokers.sandbox.release()
+
+    return strike, heal
+
+
+async def nothing(_scene: Scene) -> None:
+    """A fault that heals by nobody's doing."""
+
+
+async def disconnect(scene: Scene) -> None:
+    """One customer takes the consent back, in Pleo."""
+    scene.gone = scene.customers[-1]
+    scene.brokers.sandbox.server.disconnect(company=scene.gone.company)
+
+
+async def forget(scene: Scene) -> None:
+    """Has the callers ask no more for who is gone."""
+    if scene.gone is not None:
+        scene.customers.remove(scene.gone)
+        scene.gone = None
+
+
+async def skew(scene: Scene) -> None:
+    """Moves one broker's clock by half a minute."""
+    assert scene.skew is not None
+    scene.skew.write_text("+30")
+
+
+async def unskew(scene: Scene) -> None:
+    """Sets it right."""
+    assert scene.skew is not None
+    scene.skew.write_text("+0")
+
+
+async def age(scene: Scene) -> None:
+    """Leaves the certificate one day of ninety."""
+    scene.certify(starts=-89 * A_DAY, ends=A_DAY)
+
+
+async def renew(scene: Scene) -> None:
+    """Issues it anew."""
+    scene.certify(starts=-A_DAY, ends=89 * A_DAY)
+
+
+_STORE: Final = frozenset({"readyz postgres", "grpc postgres", "can_refresh", "can_persist"})
+_STORE_CHECKS: Final = frozenset({"readyz schema", "readyz home", "readyz keyset", "readyz clock"})
+_CALLERS: Final = frozenset(
+    {"TokenBrokerCallersFailing", "TokenBrokerTokensDegraded", "TokenBrokerTokensSlow"}
+)
+_PLEO: Final = frozenset({"readyz pleo", "grpc pleo", "can_refresh"})
+_AT_WORK: Final = frozenset({"TokenBrokerLoopsFailing", "TokenBrokerNobodyCounts"})
+_HELD: Final = frozenset(
+    {"TokenBrokerPairAtRisk", "TokenBrokerEscrowHeld", "TokenBrokerAttemptsUnresolved"}
+)
+
+
+def _fault(name: str, acts: tuple[Act, Act], *, lights: frozenset[str] = frozenset(),
+           alerts: Sequence[str] = (), may: frozenset[str] = frozenset()) -> Fault:  # fmt: skip
+    strike, heal = acts
+    return Fault(name=name, strike=strike, heal=heal, lights=lights, alerts=frozenset(alerts),
+                 may=may)  # fmt: skip
+
+
+FAULTS: Final = (
+    _fault("PostgreSQL down", _down("postgres"), lights=_STORE | {"readyz schema"},
+           alerts=["TokenBrokerDatabaseAway", "TokenBrokerCallersFailing"],
+           may=_STORE_CHECKS | _CALLERS | _AT_WORK | _HELD),
+    _fault("PostgreSQL slow", _slow("postgres", 3.0), lights=_STORE,
+           alerts=["TokenBrokerDatabaseAway", "TokenBrokerCallersFailing"],
+           may=_STORE_CHECKS | _CALLERS | _AT_WORK | _HELD | {"TokenBrokerPoolExhausted"}),
+    _fault("PostgreSQL full", (fill, empty), lights=_STORE,
+           alerts=["TokenBrokerDatabaseAway", "TokenBrokerCallersFailing"],
+           may=_STORE_CHECKS | _CALLERS | _AT_WORK | _HELD),
+    _fault("Redis down", _down("valkey"), lights=frozenset({"readyz redis", "grpc redis"}),
+           alerts=["TokenBrokerRedisAway"], may=_AT_WORK),
+    _fault("Redis slow", _slow("valkey", 0.4), lights=frozenset({"readyz redis", "grpc redis"}),
+           alerts=["TokenBrokerRedisAway"], may=_AT_WORK),
+    _fault("Pleo down", _down("pleo"), lights=_PLEO,
+           alerts=["TokenBrokerPleoAway", "TokenBrokerCallersFailing"],
+           may=_CALLERS | {"readyz breaker", "TokenBrokerBreakerOpen"}),
+    _fault("Pleo slow", _answering(Hang(when="before")),
+           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerPleoAway",
+           "TokenBrokerCallersFailing", "TokenBrokerBreakerOpen"],
+           may=_CALLERS | {"TokenBrokerAttemptsUnresolved"}),
+    _fault("Pleo refuses our client", _answering(refuse("invalid_client", status=401)),
+           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerClientRejected",
+           "TokenBrokerCallersFailing"], may=_CALLERS | {"TokenBrokerPleoAway"}),
+    _fault("Pleo limits our rate", _answering(rate_limit(retry_after="2")),
+           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerBreakerOpen",
+           "TokenBrokerCallersFailing"], may=_CALLERS | {"TokenBrokerPleoAway"}),
+    _fault("a customer gone", (disconnect, forget)),
+    _fault("clock skew", (skew, unskew), lights=frozenset({"readyz clock"})),
+    _fault("certificate expires soon", (age, renew), lights=frozenset({"readyz certificate"}),
+           alerts=["TokenBrokerCertificateExpires"]),
+)  # fmt: skip

@@ -1,0 +1,193 @@
+"""Where faults are watched: three brokers, one with TLS, behind proxies, and their callers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+import grpc
+
+from broker.dev.embedded import EmbeddedServer
+from broker.dev.rundir import RunDirectory
+from broker.dev.servers import postgres_server, valkey_server
+from broker.store.migrate import migrate
+from chaos.lights_watch import Alerts, alerts
+from support.certificates import A_DAY, Authority, dns
+from support.fleet import Fleet, fleet
+from support.onboarding import EXPIRE, Customer, execute, get, new_customer, take_over_living
+from support.proxy import Proxy, postgres_proxy, proxy, redis_proxy
+from support.replica import Replica
+
+_CUSTOMERS: Final = 16
+"""One of them gone is less than the tenth that is an alert."""
+
+_PAUSE_SECONDS: Final = 0.15
+"""Between two calls: six calls a second, each of them a refresh."""
+
+_POLICY: Final = """
+callers:
+  - identity: dns:nobody
+    rpcs: [TokenService/*]
+    tenants: ["*"]
+"""
+"""Of the broker with TLS, whom nobody calls: its certificate is looked at."""
+
+_FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """Where faults take place."""
+
+    brokers: Fleet
+    postgres: EmbeddedServer
+    valkey: EmbeddedServer
+    ways: dict[str, Proxy]
+    folder: Path
+    alerts: Alerts
+    authority: Authority
+    customers: list[Customer] = field(default_factory=list)
+    gone: Customer | None = None
+    disk: Path | None = None
+    skew: Path | None = None
+
+    @property
+    def callable(self) -> list[Replica]:
+        """Those without TLS."""
+        return self.brokers.replicas[:2]
+
+    def certify(self, *, starts: timedelta, ends: timedelta) -> None:
+        """Puts a certificate in place."""
+        self.authority.issue(dns("localhost"), starts=starts, ends=ends).write(self.folder, "tls")
+
+
+async def ask_for_ever(scene: Scene) -> None:
+    """Calls for one tenant after the other, each with a token that has just ended."""
+    for number in itertools.count():
+        await asyncio.sleep(_PAUSE_SECONDS)
+        customer = scene.customers[number % len(scene.customers)]
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await execute(scene.brokers.database_url, EXPIRE, [customer.tenant])
+        with suppress(grpc.aio.AioRpcError):
+            replica = scene.callable[number % 2]
+            await get(replica.tokens, customer.tenant, seconds=3)
+
+
+@asynccontextmanager
+async def scene_of(run: RunDirectory) -> AsyncIterator[Scene]:
+    """Sets the scene: three brokers, all well, with callers."""
+    async with AsyncExitStack() as exits:
+        enter = exits.enter_async_context
+        postgres = await enter(postgres_server(run, name="pg-lights", fsync=False))
+        valkey = await enter(valkey_server(run, name="valkey-lights", tcp=True))
+        await migrate(postgres.url)
+        disk = await _small_disk(run, exits, postgres)
+        brokers = await enter(fleet(postgres.url, valkey.url, run))
+        server = brokers.sandbox.server
+        server.settings = replace(server.settings, mode="grace")
+        folder = run.path / f"lights-{secrets.token_hex(4)}"
+        folder.mkdir()
+        to_postgres, database_url = await enter(postgres_proxy(brokers.serving_url))
+        to_valkey, redis_url = await enter(redis_proxy(brokers.redis_url))
+        pleo = urlsplit(brokers.sandbox.url)
+        to_pleo = await enter(proxy((str(pleo.hostname), int(pleo.port or 80))))
+        through = f"http://127.0.0.1:{to_pleo.port}"
+        settings = {
+            "BROKER_DATABASE_URL": database_url,
+            "BROKER_REDIS_URL": redis_url,
+            "BROKER_PLEO_TIMEOUT_SECONDS": "2",
+            "BROKER_PLEO_TOKEN_URL": brokers.sandbox.token_url.replace(
+                brokers.sandbox.url, through
+            ),
+        }
+        made = Scene(
+            brokers=brokers,
+            postgres=postgres,
+            valkey=valkey,
+            ways={"postgres": to_postgres, "valkey": to_valkey, "pleo": to_pleo},
+            folder=folder,
+            alerts=None,  # type: ignore[arg-type]
+            authority=Authority(ends=365 * A_DAY),
+            disk=disk,
+        )
+        (folder / "policy.yaml").write_text(_POLICY)
+        (folder / "ca.crt").write_bytes(made.authority.cert)
+        made.certify(starts=-A_DAY, ends=89 * A_DAY)
+        await brokers.start(1, **settings)
+        await brokers.start(1, **settings, **_with_skew(made))
+        tls = {"BROKER_TLS_CERT_FILE": str(folder / "tls.crt"),
+               "BROKER_TLS_KEY_FILE": str(folder / "tls.key"),
+               "BROKER_TLS_CLIENT_CA_FILE": str(folder / "ca.crt"),
+               "BROKER_POLICY_FILE": str(folder / "policy.yaml")}  # fmt: skip
+        await brokers.start(1, **settings, **tls)
+        made.customers += [new_customer(brokers.sandbox) for _ in range(_CUSTOMERS)]
+        await take_over_living(brokers, brokers.replicas[0], made.customers)
+        made.alerts = await enter(alerts(folder, brokers.replicas))
+        asking = asyncio.create_task(ask_for_ever(made), name="callers")
+        try:
+            await made.alerts.has_seen(len(brokers.replicas))
+            yield made
+        finally:
+            asking.cancel()
+            with suppress(asyncio.CancelledError):
+                await asking
+
+
+def _with_skew(scene: Scene) -> dict[str, str]:
+    """Lets a broker's clock be moved while it runs, where libfaketime is installed."""
+    library = Path(os.environ.get("LIBFAKETIME", _FAKETIME))
+    if not library.exists():
+        return {}
+    scene.skew = scene.folder / "skew"
+    scene.skew.write_text("+0")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(scene.skew),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+async def _small_disk(
+    run: RunDirectory, exits: AsyncExitStack, postgres: EmbeddedServer
+) -> Path | None:
+    """Lets the tables lie on a disk of 16 MB, where somebody may mount one."""
+    if os.getuid() != 0 or sys.platform != "linux":
+        return None
+    disk = run.path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
+    if await asyncio.to_thread(_fails, mount):
+        return None
+    exits.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=False)
+    space = disk / "space"
+    space.mkdir(mode=0o700)
+    owner = (run.path / "pg-lights").stat()
+    disk.chmod(0o755)
+    os.chown(space, owner.st_uid, owner.st_gid)
+    await execute(postgres.url, f"CREATE TABLESPACE small LOCATION '{space}'")
+    await execute(postgres.url, _MOVE)
+    return disk
+
+
+_MOVE: Final = """DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT oid::regclass FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    LOOP EXECUTE 'ALTER TABLE ' || name || ' SET TABLESPACE small'; END LOOP;
+END $$"""
+
+
+def _fails(command: list[str]) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode != 0
