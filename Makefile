@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate chaos lights fuzz lint format proto lock clean
+.PHONY: help run test simulate chaos lights fuzz lint format proto lock image clean
 
 # Further arguments for the program that a target runs.
 ARGS =
@@ -96,6 +96,21 @@ LOCK = .venv/bin/python -m uv --no-cache pip compile --quiet --universal --pytho
 lock: .venv/.project ## bring the lock files up to pyproject.toml (ARGS=--upgrade: newest versions)
 	@$(LOCK) --output-file requirements.lock pyproject.toml
 	@$(LOCK) --extra dev --output-file requirements-dev.lock pyproject.toml
+
+# The base is named by its digest, or two builds of one commit differ. IMAGE is what the image is called.
+IMAGE = token-broker:dev
+image: ## build the container image (BASE=python:3.13-slim-bookworm@sha256:…, IMAGE=name)
+	@case '$(BASE)' in *@sha256:*) ;; *) \
+		echo 'Name a base by its digest: make image BASE=python:3.13-slim-bookworm@sha256:…'; exit 1;; \
+	esac; \
+	for engine in docker podman buildah; do \
+		command -v "$$engine" >/dev/null 2>&1 && break; engine=; \
+	done; \
+	[ -n "$$engine" ] || { echo 'Install docker, podman or buildah (Debian: apt install podman).'; exit 1; }; \
+	exec "$$engine" build --file deploy/Dockerfile --tag '$(IMAGE)' --build-arg BASE='$(BASE)' \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' broker/__init__.py)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" \
+		--build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" $(ARGS) .
 
 clean: ## remove whatever was made here
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build

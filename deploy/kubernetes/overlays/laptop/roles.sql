@@ -1,0 +1,2 @@
+-- Serves, and owns nothing: what it may do, `token-broker migrate --service-role` grants.
+CREATE ROLE token_broker LOGIN;
