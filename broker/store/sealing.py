@@ -9,6 +9,8 @@ read changes nothing: the keys that were read last go on, and `problem` says so.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -88,6 +90,10 @@ class Keyset:
 
 _Stamp: TypeAlias = tuple[int, int, int]
 
+REFUSED_SECONDS: Final = 15.0
+"""Until a file that could not be read is tried again, unless it is replaced before: a KMS that is
+away may keep the event loop for a second each time, and every value that is sealed looks here."""
+
 _TRIAL: Final = Place(table="none", tenant="none", field="trial", row="none")
 
 
@@ -100,7 +106,12 @@ class Keyring:
         *,
         unreadable: UnreadableRecords | None = None,
         unwrapper: KeysetUnwrapper | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock`: seconds that never go back. Otherwise as `from_file`."""
+        self._clock = clock
+        self._refused: _Stamp | None = None
+        self._again_at = 0.0
         self.unreadable = UnreadableRecords() if unreadable is None else unreadable
         self._unwrapper = unwrapper
         self._path = path
@@ -145,10 +156,13 @@ class Keyring:
         """Reads the file again if it is another one than the one that was read last."""
         try:
             stamp = _stamp(self._path)
+            if stamp == self._refused and self._clock() < self._again_at:
+                return  # and the problem is what it was
             if stamp != self._stamp:
+                self._refused, self._again_at = stamp, self._clock() + REFUSED_SECONDS
                 self._keyset = self._successor(_read_keyset(self._path, self._unwrapper))
                 self._stamp = stamp
-            self.problem = None
+            self._refused = self.problem = None
         except KeysetUnreadableError as error:
             self.problem = str(error)
 

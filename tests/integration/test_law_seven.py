@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Info, generate_latest
 from broker.dev.rundir import RunDirectory
 from broker.dev.servers import postgres_server, valkey_server
 from broker.domain.facts import FlightStarted
+from broker.ops.tracing import tracing
 from broker.store.migrate import migrate
 from support import media
 from support.fleet import Fleet, fleet
@@ -69,6 +70,9 @@ async def brokers(run: RunDirectory) -> AsyncIterator[Fleet]:
                 await client.set("planted", PLANTED)
             with first.log.open("a") as log:
                 log.write(PLANTED)
+            async with tracing(brokers.traces.url, home="planted") as spans:
+                assert spans is not None
+                spans.begin(PLANTED, ()).end(code="OK", reason="", tenant=None)
             yield brokers
 
 
@@ -88,7 +92,7 @@ def planted_process() -> Iterator[int]:
 async def test_a_canary_is_found_wherever_a_fleet_writes(brokers: Fleet) -> None:
     forms_in = found(await brokers.media())
 
-    for medium in (*STORED, media.LOGS):
+    for medium in (*STORED, media.LOGS, media.TRACES):
         assert forms_in[medium] == set(ENCODINGS), medium
     assert {media.PAGES, media.ARGUMENTS, media.ENVIRONMENT} <= forms_in.keys()
 
@@ -98,8 +102,10 @@ async def test_a_fleet_that_hides_nothing_hides_the_secrets(brokers: Fleet) -> N
     secrets = {each.value: each.kind for each in brokers.sandbox.server.realm.mint.kept}
     scanner = Scanner(secrets)
 
-    hits = [hit for part in await brokers.media() for hit in scanner.hits(*part)]
+    parts = list(await brokers.media())
+    hits = [hit for part in parts for hit in scanner.hits(*part)]
 
+    assert media.TRACES in {medium for medium, _ in parts}
     assert set(secrets.values()) >= {"access_token", "refresh_token", "code", "code_verifier"}
     assert hits == []
 

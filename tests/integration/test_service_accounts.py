@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
 import grpc.aio
+import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broker.domain.facts import Fact, FilesLoaded, FilesRefused
 from broker.rpc.jwks_url import UrlIssuer
@@ -19,7 +23,7 @@ from support.callers import Guarded, guarded
 from support.certificates import uri
 from support.key_server import KeyServer, key_server
 from support.rpc import Told, failure_of
-from support.tokens import AUDIENCE, ISSUER, SUBJECT, Signer, key_set
+from support.tokens import AUDIENCE, ISSUER, SUBJECT, Signer, key_set, some_claims
 from support.waiting import until
 
 POLICY = f"""
@@ -106,12 +110,30 @@ async def test_a_service_account_is_bound_to_the_policy(
     assert {each.error_info.reason for each in failures} == {"CALLER_NOT_ALLOWED"}
 
 
+def signed_with_the_public_key(signer: Signer) -> str:
+    """Returns a token as it is checked where a token may say that its key is a symmetric one."""
+    public = signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    token = jwt.encode(some_claims(), "another" * 8, "HS256", {"kid": signer.kid})
+    signed = token.rpartition(".")[0]
+    # By hand: the library does not lend itself to it.
+    signature = base64.urlsafe_b64encode(hmac.digest(public, signed.encode(), "sha256"))
+    return f"{signed}.{signature.decode().rstrip('=')}"
+
+
 REFUSED: dict[str, tuple[Callable[[Signer], list[str]], str]] = {
     "no token": (lambda _: [], "expected a service-account token"),
     "two tokens": (lambda signer: [signer.sign()] * 2, "expected one `authorization: Bearer …`"),
     "expired": (lambda signer: [signer.sign(exp=1_700_000_000)], "it has expired"),
     "a foreign audience": (lambda signer: [signer.sign(aud="x")], "it is for another audience"),
     "a foreign key": (lambda _: [Signer("other").sign()], "is none of the issuer's"),
+    "no signature": (
+        lambda signer: [jwt.encode(some_claims(), "", "none", {"kid": signer.kid})],
+        "expected a signature with a public key",
+    ),
+    "signed with a public key": (
+        lambda signer: [signed_with_the_public_key(signer)],
+        "expected a signature with a public key",
+    ),
     "rubbish": (lambda _: ["x"], "it is no JSON Web Token"),
 }
 

@@ -57,7 +57,8 @@ def collector() -> Iterator[Collector]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
     server.daemon_threads = True
     kept.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, name="collector")
+    # Its end waits for one of these turns.
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="collector")
     thread.start()
     try:
         yield kept

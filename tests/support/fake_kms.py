@@ -19,6 +19,7 @@ class FakeKms:
         self._primitive: aead.Aead = handle.primitive(aead.Aead)
         self.is_away = False
         self.unwrapped = 0
+        self.refused = 0
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         self._refuse()
@@ -33,4 +34,5 @@ class FakeKms:
 
     def _refuse(self) -> None:
         if self.is_away:
+            self.refused += 1
             raise KmsAwayError("hush: the account's own words")

@@ -34,9 +34,10 @@ from broker.sandbox.sandbox import Sandbox
 from broker.sandbox.server import sandbox_server
 from broker.sandbox.settings import DEMO_CLIENT
 from broker.store.sealing import generate_keyset
+from support.collector import Collector, collector
 from support.law_seven import LEDGER, Part
 from support.logical import clean_logical_database, on_logical_database
-from support.media import LOGS, PAGES, of_cluster, of_database, of_processes, of_valkey
+from support.media import LOGS, PAGES, TRACES, of_cluster, of_database, of_processes, of_valkey
 from support.replica import BrokerFailedError, Replica
 from support.service_role import as_service_where_prepared
 from support.source import ROOT
@@ -72,6 +73,9 @@ class Fleet:
 
     redis_url: str
     http: httpx.AsyncClient
+    traces: Collector
+    """What every other broker sends its traces to, the first one to begin with."""
+
     home: str = field(default_factory=lambda: f"test-{secrets.token_hex(4)}")
     replicas: list[Replica] = field(default_factory=list)
     began_at: float = field(default_factory=time.time)
@@ -98,7 +102,7 @@ class Fleet:
             popen = subprocess.Popen(
                 [*_BROKER, "serve"],
                 cwd=ROOT,
-                env=self._with_secrets_in_files({**self.settings(), **changes}),
+                env=self._with_secrets_in_files({**self.settings(), **self._tracing(), **changes}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -109,6 +113,11 @@ class Fleet:
         replica = Replica(name, popen, log)
         self.replicas.append(replica)
         return replica
+
+    def _tracing(self) -> dict[str, str]:
+        # The others are as most installations are: without.
+        is_traced = len(self.replicas) % 2 == 0
+        return {"BROKER_OTLP_ENDPOINT": self.traces.url} if is_traced else {}
 
     def _with_secrets_in_files(self, settings: dict[str, str]) -> dict[str, str]:
         given = dict(settings)
@@ -163,6 +172,7 @@ class Fleet:
         Raises:
             BrokerFailedError: one was still there, or ended otherwise than it should.
         """
+        sent = len(self.traces.requests)
         if not self.is_inspected:
             LEDGER.scan(await self.media())
             self.is_inspected = True
@@ -172,6 +182,8 @@ class Fleet:
         for replica in running:
             replica.terminate()
         statuses = [await replica.ended() for replica in running]
+        # The last traces are sent at the end.
+        LEDGER.scan((TRACES, each) for each in self.traces.requests[sent:])
         if any(statuses):
             raise BrokerFailedError(f"not ended in order: {running}")
 
@@ -189,6 +201,7 @@ class Fleet:
             await of_cluster(self.database_url, since=self.began_at),
             await of_valkey(self.redis_url, self.run.path),
             ((LOGS, replica.log.read_bytes()) for replica in self.replicas),
+            ((TRACES, each) for each in self.traces.requests),
             of_processes(replica.pid for replica in running),
             pages,
         )
@@ -226,25 +239,27 @@ async def fleet(database_url: str, redis_url: str, run: RunDirectory) -> AsyncIt
     directory = run.path / f"fleet-{secrets.token_hex(4)}"
     directory.mkdir()
     (directory / "keyset.json").write_text(generate_keyset())
-    async with (
-        sandbox_server() as sandbox,
-        httpx.AsyncClient(verify=_TLS, timeout=PATIENCE_SECONDS) as http,
-    ):
-        brokers = Fleet(
-            run=run,
-            directory=directory,
-            sandbox=sandbox,
-            database_url=database_url,
-            serving_url=await as_service_where_prepared(database_url),
-            redis_url=redis_url,
-            http=http,
-        )
-        try:
-            yield brokers
-            sandbox.release()
-            await brokers.end()
-        finally:
-            brokers.bury()
+    with collector() as traces:
+        async with (
+            sandbox_server() as sandbox,
+            httpx.AsyncClient(verify=_TLS, timeout=PATIENCE_SECONDS) as http,
+        ):
+            brokers = Fleet(
+                run=run,
+                directory=directory,
+                sandbox=sandbox,
+                database_url=database_url,
+                serving_url=await as_service_where_prepared(database_url),
+                redis_url=redis_url,
+                http=http,
+                traces=traces,
+            )
+            try:
+                yield brokers
+                sandbox.release()
+                await brokers.end()
+            finally:
+                brokers.bury()
 
 
 @asynccontextmanager

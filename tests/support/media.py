@@ -1,10 +1,10 @@
 """Where the secrets of a fleet may lie, all of it as bytes (law 7).
 
 A fleet's media: PostgreSQL's rows, and its files with the log of writes; Valkey's keys, and its
-file; all that brokers logged, the pages of their operations address, their arguments and their
-environments; the statuses that clients met. Of servers that are not the run's own, the files are
-out of reach. The sandbox is no medium: it is Pleo's side. Nor are the files that secrets are given
-in, which is why `support.fleet` gives none in the environment.
+file; all that brokers logged, the traces that they sent, the pages of their operations address,
+their arguments and their environments; the statuses that clients met. Of servers that are not the
+run's own, the files are out of reach. The sandbox is no medium: it is Pleo's side. Nor are the
+files that secrets are given in, which is why `support.fleet` gives none in the environment.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ WAL: Final = "PostgreSQL WAL"
 VALKEY: Final = "Valkey dump"
 RDB: Final = "Valkey file"
 LOGS: Final = "logs, debug"
+TRACES: Final = "traces"
 PAGES: Final = "metrics and pages"
 ARGUMENTS: Final = "arguments"
 ENVIRONMENT: Final = "environment"

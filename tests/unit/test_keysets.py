@@ -24,7 +24,7 @@ from broker.store.keysets import (
     without_key,
     written,
 )
-from broker.store.sealing import Keyring, Place
+from broker.store.sealing import REFUSED_SECONDS, Keyring, Place
 from support.fake_kms import FakeKms
 from support.keysets import put_keyset
 
@@ -151,18 +151,51 @@ def test_a_keyset_in_an_envelope_of_a_kms_is_read(path: Path, kms: FakeKms) -> N
 def test_a_kms_that_is_away_leaves_the_keys_as_they_were(path: Path, kms: FakeKms) -> None:
     keyset = new_keyset(is_wrapped=True)
     put_keyset(path, keyset, kms=kms)
-    keyring = Keyring.from_file(path, unwrapper=kms)
+    now = [0.0]
+    keyring = Keyring(path, unwrapper=kms, clock=lambda: now[0])
     put_keyset(path, with_new_key(keyset)[0], kms=kms)
     kms.is_away = True
 
     keyring.reload_if_changed()
     problem = keyring.problem
     keyring.try_out()
-    kms.is_away = False
+    kms.is_away, now[0] = False, REFUSED_SECONDS
     keyring.reload_if_changed()
 
     assert problem == f"keyset {path}: the KMS does not unwrap it: KmsAwayError"
     assert (keyring.problem, len(keyring.describe())) == (None, 2)
+
+
+def test_a_kms_that_is_away_is_not_asked_for_each_value(path: Path, kms: FakeKms) -> None:
+    wrapped, now = new_keyset(is_wrapped=True), [0.0]
+    put_keyset(path, wrapped, kms=kms)
+    keyring = Keyring(path, unwrapper=kms, clock=lambda: now[0])
+    added, key_id = with_new_key(wrapped)
+    put_keyset(path, added, kms=kms)
+    kms.is_away = True
+
+    for _ in range(5):
+        keyring.unseal(keyring.seal(b"fake-token", THE_PLACE), THE_PLACE)
+
+    assert kms.refused == 1
+    assert keyring.problem is not None
+    kms.is_away, now[0] = False, REFUSED_SECONDS
+    assert keyring.can_open(key_id)
+    assert keyring.problem is None
+
+
+def test_a_file_in_the_place_of_a_refused_one_is_read_at_once(path: Path, kms: FakeKms) -> None:
+    keyring = keyring_of(path, new_keyset())
+    added, key_id = with_new_key(read_keyset_file(path))
+    path.with_suffix(".bad").write_text("no keyset")
+    path.with_suffix(".bad").rename(path)
+    keyring.reload_if_changed()
+    assert keyring.problem is not None
+
+    put_keyset(path, added)
+
+    assert keyring.can_open(key_id)
+    assert keyring.problem is None
 
 
 def test_the_kms_is_asked_once_for_each_file(path: Path, kms: FakeKms) -> None:
