@@ -248,7 +248,7 @@ class Fields(Frozen):
         " then `token-broker guard discard` takes them back",
         timedelta(days=7),
     )
-    attempt_retention: Annotated[timedelta, readers.days(1, 3650)] = setting(
+    attempt_retention: Annotated[timedelta, readers.days(7, 3650)] = setting(
         "BROKER_ATTEMPT_RETENTION_DAYS",
         "how long the history of attempts is kept",
         timedelta(days=14),

@@ -91,6 +91,10 @@ class Takeover:
     async def _prepare(self, reading: Reading) -> Claim | Grant:
         brought = self._brought
         found = await self._consents.find_import(brought.fingerprint)
+        if found is not None:
+            # The record is newer than the row may be: a grant that another replica has just made of
+            # the token would look like one that ended.
+            reading = await self._consenting.rows.read(brought.tenant)
         plan = plan_import(brought, found, reading)
         if isinstance(plan, Grant):
             return plan

@@ -74,17 +74,20 @@ async def test_the_service_does_its_upkeep(database_url: str) -> None:
     assert f"refresh_attempts_{datetime.now(UTC):%Y%m%d}" in names
 
 
-async def test_the_service_cannot_have_yesterdays_attempts_dropped(database_url: str) -> None:
+@pytest.mark.parametrize("before", ["'2999-01-01'", "'infinity'", "NULL"])
+async def test_the_service_cannot_have_a_weeks_attempts_dropped(
+    database_url: str, before: str
+) -> None:
     async with (
         connected(database_url) as owner,
         connected(as_service(database_url)) as service,
     ):
         await owner.execute(
             "INSERT INTO refresh_attempts_default SELECT 'acme', 1, 'a', 'REFRESH', 1, 'ARMED', "
-            "'one', now(), now(), now(), 'ROTATED', 200, '', NULL, 2"
+            "'one', now() - interval '6 days', now(), now(), 'ROTATED', 200, '', NULL, 2"
         )
 
-        await service.execute("SELECT drop_attempts_before('2999-01-01')")
+        await service.execute(f"SELECT drop_attempts_before({before})")
 
         assert await owner.fetchval("SELECT count(*) FROM refresh_attempts") == 1
 

@@ -730,3 +730,20 @@ async def test_a_kept_token_waits_for_a_consent_whose_process_stood_still() -> N
         assert isinstance(await exchange, Grant)
         assert isinstance(await bring, RefreshOutcomeUnknown)
         assert pair_of(ours.grant()).access_token != made.access_token
+
+
+@in_virtual_time
+async def test_a_record_that_is_newer_than_the_row_makes_nobody_reconnect() -> None:
+    async with fleet() as ours:
+        made = ours.pleo.connect()
+        one, two = desk(ours), desk(ours, "two")
+        late = HoldOne("find_import", 1)
+        ours.world.on_arrival = late
+        second = two.call(two.bring(made.refresh_token))
+        await late.reached.wait()
+        first = await one.bring(made.refresh_token)
+
+        late.let_go()
+
+        assert await second == first
+        assert ours.counts().presentations == 1

@@ -48,8 +48,10 @@ CREATE FUNCTION drop_attempts_before(oldest date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     partition regclass;
-    -- Whoever has taken the service over does not clear away yesterday's traces with this.
-    before date := least(oldest, (clock_timestamp() AT TIME ZONE 'UTC')::date - 1);
+    -- Whoever has taken the service over does not clear away the traces of a week with this.
+    before date := least(
+        coalesce(oldest, '-infinity'), (clock_timestamp() AT TIME ZONE 'UTC')::date - 7
+    );
 BEGIN
     FOR partition IN
         SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
