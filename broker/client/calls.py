@@ -9,13 +9,13 @@ import grpc.aio
 from broker.client.credentials import Credentials
 from broker.client.errors import TokenBrokerError, Told
 from broker.client.reading import failure_of
+from broker.v1 import token_service_pb2_grpc
 from broker.v1.token_service_pb2 import (
     GetAccessTokenRequest,
     GetAccessTokenResponse,
     WatchAccessTokensRequest,
     WatchAccessTokensResponse,
 )
-from broker.v1.token_service_pb2_grpc import TokenServiceAsyncStub, TokenServiceStub
 
 
 class GrpcCalls:
@@ -23,7 +23,9 @@ class GrpcCalls:
 
     def __init__(self, channel: grpc.aio.Channel, credentials: Credentials) -> None:
         """`credentials`: for what goes with each call."""
-        self._stub: TokenServiceAsyncStub = TokenServiceStub(channel)
+        self._stub: token_service_pb2_grpc.TokenServiceAsyncStub = (
+            token_service_pb2_grpc.TokenServiceStub(channel)
+        )
         self._credentials = credentials
 
     async def get(self, tenant: str, *, rejected: int, seconds: float) -> GetAccessTokenResponse:

@@ -95,10 +95,8 @@ class Watcher:
         has_told = False
         self._unsaid = dict.fromkeys(self._watched, True)
         try:
-            async with (
-                aclosing(self._requests()) as requests,
-                aclosing(self._calls.watch(requests)) as stream,
-            ):
+            # The requests are read by the stream, and end with it.
+            async with aclosing(self._calls.watch(self._requests())) as stream:
                 while (told := await _next(stream)) is not None:
                     has_told = True
                     self._heed(told)

@@ -3,9 +3,9 @@
 Each is a `google.rpc.Status` with exactly one ErrorInfo, whose metadata repeats every fact of the
 message; BadRequest for bad fields; RetryInfo when waiting helps. The message starts with the
 reason. RetryInfo is matched by the trailer `grpc-retry-pushback-ms`, which gRPC channels obey as
-they do not RetryInfo (gRFC A6): the same number, or -1 where they must not retry by themselves.
-Other failures carry no trailer: channels do not retry their codes anyway, and count a -1 against
-the budget for retries of whoever still deserves one.
+they do not RetryInfo (gRFC A6): the same number, or -1 where they must not retry by themselves, or
+have no time to. Other failures carry no trailer: channels do not retry their codes anyway, and
+count a -1 against the budget for retries of whoever still deserves one.
 """
 
 from __future__ import annotations
@@ -74,11 +74,18 @@ def status_of(error: BrokerError, *, tenant: str | None = None) -> Status:
     return status
 
 
-def pushback_of(error: BrokerError) -> str | None:
-    """Returns what the trailer says to gRPC channels; None: no trailer."""
+def pushback_of(error: BrokerError, *, remaining: float | None = None) -> str | None:
+    """Returns what the trailer says to gRPC channels; None: no trailer.
+
+    `remaining`: seconds until the caller's deadline, where there is one. A channel that were to
+    wait beyond it would do so, and then say DEADLINE_EXCEEDED in place of why there is no token.
+    """
     if not isinstance(error, TransientError):
         return None
-    return str(_milliseconds(error.retry_after)) if error.may_channel_retry else "-1"
+    is_too_late = remaining is not None and error.retry_after.total_seconds() >= remaining
+    if is_too_late or not error.may_channel_retry:
+        return "-1"
+    return str(_milliseconds(error.retry_after))
 
 
 async def abort(context: Context, error: BrokerError, *, tenant: str | None = None) -> None:
@@ -88,7 +95,7 @@ async def abort(context: Context, error: BrokerError, *, tenant: str | None = No
         AbortError: always; it is gRPC's own and wants to be let through.
     """
     status = to_status(status_of(error, tenant=tenant))
-    pushback = pushback_of(error)
+    pushback = pushback_of(error, remaining=context.time_remaining())
     trailers = (*status.trailing_metadata, *([] if pushback is None else [(PUSHBACK, pushback)]))
     await context.abort(status.code, status.details, trailers)
 
