@@ -8,6 +8,7 @@ from simulation import mutants_of_service as service
 from simulation import mutants_of_writes as writes
 from simulation.mutating import Mutant
 from simulation.schedule import Outcome, first_broken
+from simulation.serving import DEFECT
 
 ALL: Final[tuple[Mutant, ...]] = (
     writes.claim_ignores_a_live_attempt,
@@ -106,6 +107,13 @@ UNSEEN: Final[dict[Mutant, str]] = {
 
 
 def look_for(number: int, *, seeds: range) -> Outcome | None:
-    """Breaks the rule of that number in `ALL`; returns the first schedule that shows it."""
+    """Breaks the rule of that number in `ALL`; returns the first schedule that shows it.
+
+    Raises:
+        ValueError: what broke is no law: the mutant does not fit the code any more.
+    """
     with ALL[number]():
-        return first_broken(seeds)
+        outcome = first_broken(seeds)
+    if outcome is not None and outcome.broken is not None and outcome.broken.law == DEFECT:
+        raise ValueError(ALL[number].__name__)
+    return outcome

@@ -234,15 +234,15 @@ def write_back_is_not_fenced() -> AbstractContextManager[None]:
 
 
 def janitor_adopts_under_a_live_armed_attempt() -> AbstractContextManager[None]:
-    def never(_numbers: set[int], _grant: Grant, _now: datetime) -> bool:
+    def never(_escrow: Escrow, _adopter: Attempt | None, _grant: Grant, _now: datetime) -> bool:
         return False
 
     return replaced((escrow, "_is_presented_by_another", never))
 
 
 def adoption_waits_for_a_merely_claimed_attempt() -> AbstractContextManager[None]:
-    def is_live(numbers: set[int], grant: Grant, now: datetime) -> bool:
-        attempt = grant.attempt
+    def is_live(mine: Escrow, adopter: Attempt | None, grant: Grant, now: datetime) -> bool:
+        attempt, numbers = grant.attempt, {mine.attempt.number, adopter and adopter.number}
         return attempt is not None and attempt.number not in numbers and attempt.is_live(now)
 
     return replaced((escrow, "_is_presented_by_another", is_live))

@@ -10,6 +10,7 @@ from simulation.mutants import ALL, SOON, UNSEEN
 from simulation.mutating import Mutant, replaced
 from simulation.profiles import seeds_of
 from simulation.schedule import first_broken
+from simulation.serving import DEFECT
 
 ENOUGH = 60
 """Schedules on the stage that shows a rule: it is broken in a tenth of them or more."""
@@ -23,6 +24,9 @@ def test_a_broken_rule_breaks_a_law_soon(mutant: Mutant, profile: str) -> None:
         outcome = first_broken(islice(seeds_of(profile), ENOUGH))
 
     assert outcome is not None
+    assert outcome.broken is not None
+    # A mutant that no longer fits the code breaks it, and no law.
+    assert outcome.broken.law != DEFECT
 
 
 def test_every_rule_that_is_broken_is_listed_once() -> None:
