@@ -19,6 +19,10 @@ PATIENCE_SECONDS: Final = 60.0
 """An import waits for its turn at Pleo, with all the others of the run before it; a call that takes
 longer than this hangs."""
 
+WATCH_SECONDS: Final = 0.5
+"""A watch stays open until its caller goes, which is what a good one is to do; a bad one ends at
+once."""
+
 _NO_TIME_SECONDS: Final = 0.002
 _AT_ONCE: Final = 16
 _ODD: Final = 0.2
@@ -76,7 +80,11 @@ class Run:
 
     async def _answer(self, request: Request, metadata: Metadata, *, is_given_up: bool) -> Answer:
         channel = self.dice.choice(self.channels)
-        seconds = _NO_TIME_SECONDS if is_given_up else PATIENCE_SECONDS
+        seconds = PATIENCE_SECONDS
+        if is_given_up:
+            seconds = _NO_TIME_SECONDS
+        elif request.method.client_streaming:
+            seconds, is_given_up = WATCH_SECONDS, True
         try:
             responses = await _responses(channel, request, metadata, seconds)
         except grpc.aio.AioRpcError as error:
