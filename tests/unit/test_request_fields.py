@@ -15,14 +15,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.domain.errors import InvalidRequest
 from broker.rpc.validation import (
+    read_batch,
     read_complete_authorization,
+    read_explain_grant,
     read_get_access_token,
     read_import_grant,
     read_list_grants,
+    read_refresh_grant,
     read_release_guard,
     read_revoke_grant,
+    read_rewrap_keys,
     read_start_authorization,
     read_tenant,
+    read_watch,
 )
 from broker.v1.grant_service_pb2 import (
     AuthorizationError,
@@ -33,8 +38,17 @@ from broker.v1.grant_service_pb2 import (
     RevokeGrantRequest,
     StartAuthorizationRequest,
 )
-from broker.v1.operations_service_pb2 import ReleaseGuardRequest
-from broker.v1.token_service_pb2 import GetAccessTokenRequest
+from broker.v1.operations_service_pb2 import (
+    ExplainGrantRequest,
+    RefreshGrantRequest,
+    ReleaseGuardRequest,
+    RewrapKeysRequest,
+)
+from broker.v1.token_service_pb2 import (
+    BatchGetAccessTokensRequest,
+    GetAccessTokenRequest,
+    WatchAccessTokensRequest,
+)
 from support.api import fields
 
 A_BINDING = b"sixteen bytes ok"
@@ -95,6 +109,25 @@ BAD: Final[dict[str, list[Any]]] = {
     "ListGrantsRequest.updated_after_time": NO_TIMES,
     "RevokeGrantRequest.tenant": NO_TENANTS,
     "RevokeGrantRequest.reason": NO_REASONS,
+    "BatchGetAccessTokensRequest.tenants": [
+        [],
+        ["a"] * 2,
+        [f"t-{number}" for number in range(101)],
+        *([each] for each in NO_TENANTS),
+    ],
+    "WatchAccessTokensRequest.subscribe": [
+        WatchAccessTokensRequest.Subscribe(),
+        WatchAccessTokensRequest.Subscribe(tenants=["a"] * 1001),
+    ],
+    "WatchAccessTokensRequest.unsubscribe": [
+        WatchAccessTokensRequest.Unsubscribe(),
+        WatchAccessTokensRequest.Unsubscribe(tenants=["a"] * 1001),
+    ],
+    "RefreshGrantRequest.tenant": NO_TENANTS,
+    "RefreshGrantRequest.reason": NO_REASONS,
+    "ExplainGrantRequest.tenant": NO_TENANTS,
+    "ExplainGrantRequest.history_size": [-1, 201, -(2**31)],
+    "RewrapKeysRequest.reason": [each for each in NO_REASONS if each],
     "ReleaseGuardRequest.action": [0],
     "ReleaseGuardRequest.reason": NO_REASONS,
 }
@@ -109,14 +142,11 @@ SWITCHES = {
 # Within `CompleteAuthorizationRequest.error`.
 PARTS = {"AuthorizationError.error", "AuthorizationError.error_description"}
 
-# Calls that this version does not answer read nothing.
-UNANSWERED = (
-    "BatchGetAccessTokensRequest",
-    "WatchAccessTokensRequest",
-    "RefreshGrantRequest",
-    "ExplainGrantRequest",
-    "RewrapKeysRequest",
-)
+# Within the actions of a watch, whose tenants are told one by one in the stream.
+PARTS |= {
+    "WatchAccessTokensRequest.Subscribe.tenants",
+    "WatchAccessTokensRequest.Unsubscribe.tenants",
+}
 
 Read: TypeAlias = Callable[[Any], object]
 
@@ -150,6 +180,17 @@ GOOD: Final[dict[str, tuple[Message, Read]]] = {
         RevokeGrantRequest(tenant="acme", reason="because"),
         lambda request: read_revoke_grant(request, caller="x"),
     ),
+    "BatchGetAccessTokensRequest": (BatchGetAccessTokensRequest(tenants=["acme"]), read_batch),
+    "WatchAccessTokensRequest": (
+        WatchAccessTokensRequest(subscribe=WatchAccessTokensRequest.Subscribe(tenants=["acme"])),
+        read_watch,
+    ),
+    "RefreshGrantRequest": (
+        RefreshGrantRequest(tenant="acme", reason="because"),
+        lambda request: read_refresh_grant(request, caller="x"),
+    ),
+    "ExplainGrantRequest": (ExplainGrantRequest(tenant="acme"), read_explain_grant),
+    "RewrapKeysRequest": (RewrapKeysRequest(reason="because"), read_rewrap_keys),
     "ReleaseGuardRequest": (
         ReleaseGuardRequest(action=ReleaseGuardRequest.ACTION_CONFIRM, reason="because"),
         read_release_guard,
@@ -159,8 +200,7 @@ GOOD: Final[dict[str, tuple[Message, Read]]] = {
 
 def requested() -> set[str]:
     """Returns the fields that callers write, by their names."""
-    writable = {name for name in fields() if name.split(".")[0].endswith(("Request", "Error"))}
-    return {name for name in writable if not name.startswith(UNANSWERED)}
+    return {name for name in fields() if name.split(".")[0].endswith(("Request", "Error"))}
 
 
 def with_field(request: Message, field: str, value: object) -> Message:
