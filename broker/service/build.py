@@ -51,7 +51,7 @@ from broker.service.guard import GuardKeeper
 from broker.service.holdings import Holdings
 from broker.service.importing import Importing
 from broker.service.loops import repeat
-from broker.service.memory import Memory
+from broker.service.memory import MOST_COPIES, Memory
 from broker.service.messages import ServedToken
 from broker.service.news import POLL_SECONDS, News
 from broker.service.obtain import Obtain
@@ -114,6 +114,9 @@ class Options:
 
     max_rate: int = 50
     """Refreshes a second, of all replicas."""
+
+    max_cached_tokens: int = MOST_COPIES
+    """Access tokens in memory, in this replica."""
 
     guard_hold: timedelta = timedelta(hours=4)
     quarantine: timedelta = timedelta(days=7)
@@ -309,7 +312,8 @@ def _watching(obtain: Obtain, usage: Usage, news: News) -> Watching:
 
 def _base(ports: Ports, options: Options) -> _Base:
     times, observer = AttemptTimes(http_timeout=options.http_timeout), ports.observer
-    rows, memory, recall = Rows(ports.store, times), Memory(), Recall()
+    rows, recall = Rows(ports.store, times), Recall()
+    memory = Memory(most_copies=options.max_cached_tokens)
     fleet = Fleet(
         ports.fleet,
         observer,
