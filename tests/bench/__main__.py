@@ -22,11 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import drawing, hot_path, keeping
+from bench import drawing, due, hot_path, keeping
 from bench.figures import Figure, Measurement
 
 RESULTS: Final = Path("bench-results")
@@ -37,7 +38,7 @@ _WIDTH: Final = 180
 def measurements(*, is_full: bool) -> Sequence[Measurement]:
     """Returns all that can be measured; `is_full`: in more and larger pairs."""
     pairs, calls = (20, 5000) if is_full else (6, 2000)
-    copies = 50_000 if is_full else 5_000
+    copies, grants = (50_000, 1_000_000) if is_full else (5_000, 20_000)
     return (
         Measurement(
             name="clear", pairs=pairs, measure=partial(hot_path.over_clear_text, calls=calls)
@@ -46,6 +47,9 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
             name="mtls", pairs=pairs, measure=partial(hot_path.over_mutual_tls, calls=calls)
         ),
         Measurement(name="memory", pairs=3, measure=partial(keeping.kept_tokens, copies=copies)),
+        Measurement(
+            name="due", pairs=pairs, measure=partial(due.looks_for_due_work, grants=grants)
+        ),
     )
 
 
@@ -106,7 +110,9 @@ def main(given: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     available = measurements(is_full=arguments.full)
     chosen = [each for each in available if each.name in arguments.only]
-    figures = asyncio.run(run(chosen, console))
+    # The loop that `serve` runs on.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        figures = runner.run(run(chosen, console))
     write(figures, arguments.results)
     console.print(table(figures))
     console.print(f"{arguments.results / 'figures.svg'}, and all pairs in figures.json")
