@@ -38,7 +38,7 @@ _WIDTH: Final = 180
 def measurements(*, is_full: bool) -> Sequence[Measurement]:
     """Returns all that can be measured; `is_full`: in more and larger pairs."""
     pairs, calls = (20, 5000) if is_full else (6, 2000)
-    copies, grants = (50_000, 1_000_000) if is_full else (5_000, 20_000)
+    copies, grants = (50_000, 1_000_000) if is_full else (5_000, 50_000)
     return (
         Measurement(
             name="clear", pairs=pairs, measure=partial(hot_path.over_clear_text, calls=calls)

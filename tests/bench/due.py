@@ -13,7 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from statistics import median
 from typing import Final
+
+import asyncpg
 
 from bench.figures import Figure, Pair, Step
 from bench.filling import fill
@@ -22,7 +25,7 @@ from broker.dev.servers import postgres_server
 from broker.domain.renewal import TAKEN_FOR, Planned
 from broker.store import renewals
 from broker.store.migrate import migrate
-from broker.store.pool import Pool, PoolSettings, open_pool
+from broker.store.pool import PoolSettings, open_pool
 from broker.store.renewals import PostgresRenewals
 from broker.store.sealing import Keyring, generate_keyset
 
@@ -34,7 +37,7 @@ _DUE: Final = 200
 _TAKEN: Final = 50
 """At one look."""
 
-_LOOKS: Final = 10
+_LOOKS: Final = 20
 """In one half of a pair."""
 
 _KEEPALIVE: Final = timedelta(days=20)
@@ -52,32 +55,34 @@ _MAKE_DUE: Final = """
     WHERE tenant IN (SELECT tenant FROM grants ORDER BY tenant DESC LIMIT $1::integer)
 """
 
-_GIVE_BACK: Final = "UPDATE grants SET renewal_taken_until = NULL WHERE renewal_taken_until > now()"
+_GIVE_BACK: Final = "UPDATE grants SET renewal_taken_until = NULL WHERE tenant = ANY($1::text[])"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    pool: Pool
+    owner: asyncpg.Connection
+    """Without the time limit of the broker's statements."""
+
     planned: PostgresRenewals
 
     async def seconds(self) -> float:
-        """Returns how long one look takes, of some."""
-        spent = 0.0
+        """Returns the median of some looks: one in ten meets a checkpoint or a busy machine."""
+        spent = []
         for _ in range(_LOOKS):
             began = time.perf_counter()
             taken = await self.planned.take(Planned.IN_USE, limit=_TAKEN)
-            spent += time.perf_counter() - began
+            spent.append(time.perf_counter() - began)
             if len(taken) != _TAKEN:
                 raise RuntimeError(f"{len(taken)} grants were due, and not {_TAKEN}")
-            await self.pool.fetch(_GIVE_BACK)
+            await self.owner.execute(_GIVE_BACK, [each.tenant for each in taken])
             # What updates leave behind is the same in both, and not what is asked.
-            await self.pool.fetch("VACUUM grants")
-        return spent / _LOOKS
+            await self.owner.execute("VACUUM grants")
+        return median(spent)
 
     async def plan(self) -> str:
         """Returns how PostgreSQL finds what is due."""
         query = renewals._TAKE[Planned.IN_USE]  # noqa: SLF001 - the very statement
-        rows = await self.pool.fetch(f"EXPLAIN {query}", _TAKEN, TAKEN_FOR, timedelta(0))
+        rows = await self.owner.fetch(f"EXPLAIN {query}", _TAKEN, TAKEN_FOR, timedelta(0))
         return "\n".join(row[0] for row in rows)
 
 
@@ -116,8 +121,13 @@ async def _table(run: RunDirectory, keyring: Keyring, grants: int) -> AsyncItera
     async with postgres_server(run, name=f"of-{grants}") as server:
         await migrate(server.url)
         await fill(server.url, keyring, count=SMALL, told=lambda _: None)
-        async with open_pool(PoolSettings(url=lambda: server.url)) as pool:
-            await pool.fetch(_MULTIPLY, grants - SMALL)
-            await pool.fetch(_MAKE_DUE, _DUE)
-            await pool.fetch("VACUUM ANALYZE grants")
-            yield _Table(pool=pool, planned=PostgresRenewals(pool, keepalive=_KEEPALIVE))
+        owner = await asyncpg.connect(server.url)
+        try:
+            await owner.execute(_MULTIPLY, grants - SMALL)
+            await owner.execute(_MAKE_DUE, _DUE)
+            await owner.execute("VACUUM ANALYZE grants")
+            async with open_pool(PoolSettings(url=lambda: server.url)) as pool:
+                planned = PostgresRenewals(pool, keepalive=_KEEPALIVE)
+                yield _Table(owner=owner, planned=planned)
+        finally:
+            await owner.close()
