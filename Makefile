@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate chaos lights fuzz lint format proto lock image clean
+.PHONY: help run test simulate chaos lights fuzz bench lint format proto lock image clean
 
 # Further arguments for the program that a target runs.
 ARGS =
@@ -72,6 +72,11 @@ EXAMPLES = 5000
 fuzz: .venv/.project ## send the broker whatever there is (EXAMPLES=n a surface, SEED=k)
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(if $(SEED),FUZZ_SEED=$(SEED)) exec .venv/bin/python -m pytest \
 		tests/fuzz --capture=no --verbose $(ARGS)
+
+# ARGS=--full takes more and larger pairs, ARGS="--only clear mtls" some figures only. A plot and all
+# pairs are left in bench-results.
+bench: .venv/.project ## measure what a token costs, each figure against a baseline
+	@PYTHONPATH=.:tests GRPC_ENABLE_FORK_SUPPORT=0 exec .venv/bin/python -m bench $(ARGS)
 
 lint: .venv/.project ## check style, types and the API
 	@.venv/bin/python -m ruff check .

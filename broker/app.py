@@ -262,6 +262,7 @@ def _options(settings: ServeSettings, *, replica: str) -> Options:
         rejection_interval=settings.rejection_interval,
         max_concurrency=settings.pleo_max_concurrency,
         max_rate=settings.pleo_max_rate,
+        max_cached_tokens=settings.max_cached_tokens,
         guard_hold=settings.guard_hold,
         quarantine=settings.quarantine,
         build=__version__,

@@ -212,6 +212,12 @@ class Fields(Frozen):
         "planned rotation, before expiry; never more than a third of the lifetime",
         timedelta(seconds=90),
     )
+    # Of about two kilobytes each: a hundred megabytes at worst, for more customers than Pleo has.
+    max_cached_tokens: Annotated[int, readers.whole(100, 10_000_000)] = setting(
+        "BROKER_MAX_CACHED_TOKENS",
+        "access tokens kept in the memory of each replica; beyond that the oldest is read anew",
+        50_000,
+    )
     # Pleo keeps a refresh token for at least 60 days (pleo.md, "Lifetimes and rotation").
     keepalive: Annotated[timedelta, readers.days(0.001, 59)] = setting(
         "BROKER_KEEPALIVE_DAYS", "an unused grant is rotated after", timedelta(days=20)

@@ -80,6 +80,9 @@ class Permission:
     tenants: Tenants = NOBODY
     """Of all the rules together."""
 
+    asks_scopes: bool = True
+    """Whether a rule names scopes; most name none, and then there is nothing to compare."""
+
     def is_any(self) -> bool:
         """Whether it may be called at all."""
         return bool(self.rules)
@@ -97,6 +100,8 @@ class Permission:
 
         Of several rules, those of the one that lacks the fewest.
         """
+        if not self.asks_scopes:
+            return ()
         lacking = [rule.scopes.difference(held) for rule in self.rules if tenant in rule.tenants]
         fewest = sorted(lacking, key=len)[:1]
         return tuple(sorted(*fewest)) if fewest else ()
@@ -105,7 +110,9 @@ class Permission:
 NOTHING: Final = Permission()
 
 ANYTHING: Final = Permission(
-    rules=(Rule(identity="", rpcs=frozenset(), tenants=EVERYBODY),), tenants=EVERYBODY
+    rules=(Rule(identity="", rpcs=frozenset(), tenants=EVERYBODY),),
+    tenants=EVERYBODY,
+    asks_scopes=False,
 )
 
 
@@ -142,4 +149,5 @@ def _permission(rules: Collection[Rule]) -> Permission:
     tenants = NOBODY
     for rule in rules:
         tenants |= rule.tenants
-    return Permission(rules=tuple(rules), tenants=tenants)
+    asks_scopes = any(rule.scopes for rule in rules)
+    return Permission(rules=tuple(rules), tenants=tenants, asks_scopes=asks_scopes)

@@ -47,18 +47,23 @@ _SOURCES: Final = {
 
 
 def token_message(served: ServedToken) -> token_service_pb2.GetAccessTokenResponse:
-    """Returns the answer to GetAccessToken."""
-    return token_service_pb2.GetAccessTokenResponse(
+    """Returns the answer to GetAccessToken.
+
+    Times are filled in where they lie: messages made to be copied into this one cost as much as all
+    the rest of it, and it is on the way of every token.
+    """
+    message = token_service_pb2.GetAccessTokenResponse(
         access_token=served.access_token.reveal(),
         token_type=served.token_type,
-        expire_time=timestamp(served.expires_at),
-        expires_in=duration(served.expires_in),
-        reuse_until_time=timestamp(served.reuse_until),
-        reuse_for=duration(served.reuse_for),
         scopes=served.scopes,
         generation=served.generation,
         degraded=served.is_degraded,
     )
+    _fill(message.expire_time, served.expires_at - _EPOCH)
+    _fill(message.expires_in, served.expires_in)
+    _fill(message.reuse_until_time, served.reuse_until - _EPOCH)
+    _fill(message.reuse_for, served.reuse_for)
+    return message
 
 
 def started_message(
@@ -105,6 +110,12 @@ def duration(span: timedelta) -> Duration:
     """Returns a span that is not negative, to the microsecond."""
     seconds = span.days * _SECONDS_A_DAY + span.seconds
     return Duration(seconds=seconds, nanos=span.microseconds * 1000)
+
+
+def _fill(field: Timestamp | Duration, span: timedelta) -> None:
+    """Sets a time within a message, to the microsecond; a zero that is set is there (proto3)."""
+    field.seconds = span.days * _SECONDS_A_DAY + span.seconds
+    field.nanos = span.microseconds * 1000
 
 
 def _timestamp_or_none(moment: datetime | None) -> Timestamp | None:

@@ -24,7 +24,7 @@ from broker.service.claim import Claims
 from broker.service.consenting import Consenting
 from broker.service.fleet import Fleet
 from broker.service.holdings import Holdings
-from broker.service.memory import Memory
+from broker.service.memory import MOST_COPIES, Memory
 from broker.service.news import News
 from broker.service.recall import Recall
 from broker.service.rows import Rows
@@ -70,6 +70,9 @@ class Options:
     max_rate: int = 50
     """Refreshes a second, of all replicas."""
 
+    max_cached_tokens: int = MOST_COPIES
+    """Access tokens in memory, in this replica."""
+
     guard_hold: timedelta = timedelta(hours=4)
     quarantine: timedelta = timedelta(days=7)
     """How long what the guard gave up stays sealed."""
@@ -99,7 +102,8 @@ class Base:
 def base_of(ports: Ports, options: Options) -> Base:
     """Makes the parts that all others share."""
     times, observer = AttemptTimes(http_timeout=options.http_timeout), ports.observer
-    rows, memory, recall = Rows(ports.store, times), Memory(), Recall()
+    rows, recall = Rows(ports.store, times), Recall()
+    memory = Memory(most_copies=options.max_cached_tokens)
     fleet = Fleet(
         ports.fleet,
         observer,

@@ -27,7 +27,8 @@ from broker.service.messages import ServedToken
 from broker.service.rows import Reading
 
 MOST_COPIES: Final = 50_000
-"""Of some kilobytes each: a few hundred megabytes at worst, for more customers than Pleo has."""
+"""Where no setting says so: of about two kilobytes each, a hundred megabytes at worst, for more
+customers than Pleo has."""
 
 _NONE: Final = timedelta(0)
 _SERVING: Final = frozenset({GrantState.ACTIVE, GrantState.HELD})

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias
 
+import grpc
 import grpc.aio
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -37,6 +38,7 @@ from broker.ops.spans import Spans, current_trace_id
 from broker.ops.tracing import spans_to
 from broker.ports import Observer
 from broker.rpc.edge import Edge
+from broker.rpc.gate import Gate
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import HealthService
 from broker.rpc.observing import CallObserver
@@ -64,7 +66,7 @@ _AT_ONCE: Final = 20
 """Calls under way: enough that the loop is never idle."""
 
 
-class _Nobody:
+class Nobody:
     """Is told all, and makes nothing of it."""
 
     def observe(self, fact: Fact) -> None:
@@ -85,7 +87,7 @@ class _Discarding(SpanExporter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Watchers:
+class Watchers:
     """Who is told."""
 
     observer: Observer
@@ -93,7 +95,8 @@ class _Watchers:
     spans: Spans | None = None
 
 
-def _service(ours: Fleet, observer: Observer) -> Service:
+def service_of(ours: Fleet, observer: Observer) -> Service:
+    """Returns the real service on this fleet's fakes."""
     world, redis = ours.world, ours.redis
     ports = Ports(
         store=FakeGrantStore(world),
@@ -112,8 +115,15 @@ def _service(ours: Fleet, observer: Observer) -> Service:
 
 
 @asynccontextmanager
-async def _serving(ours: Fleet, watchers: _Watchers) -> AsyncIterator[_Stub]:
-    broker = _service(ours, watchers.observer).broker
+async def serving_at(
+    ours: Fleet,
+    watchers: Watchers,
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    gate: Gate | None = None,
+) -> AsyncIterator[int]:
+    """Serves what the real service answers, and yields the port."""
+    broker = service_of(ours, watchers.observer).broker
     servicers = Servicers(
         tokens=TokenService(broker, broker),
         grants=GrantService(consents=broker, grants=broker),
@@ -122,28 +132,35 @@ async def _serving(ours: Fleet, watchers: _Watchers) -> AsyncIterator[_Stub]:
         ),
         health=HealthService(),
     )
-    edge = Edge(observer=watchers.observer, calls=watchers.calls, tracer=watchers.spans)
-    settings = ServerSettings(address="127.0.0.1:0", reflection=False)
+    edge = Edge(observer=watchers.observer, calls=watchers.calls, gate=gate, tracer=watchers.spans)
+    settings = ServerSettings(address="127.0.0.1:0", reflection=False, credentials=credentials)
+    async with grpc_server(settings, servicers, edge=edge) as port:
+        yield port
+
+
+@asynccontextmanager
+async def _stub(ours: Fleet, watchers: Watchers) -> AsyncIterator[_Stub]:
     async with (
-        grpc_server(settings, servicers, edge=edge) as port,
+        serving_at(ours, watchers) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         yield token_service_pb2_grpc.TokenServiceStub(channel)
 
 
 @asynccontextmanager
-async def _watchers() -> AsyncIterator[Mapping[str, _Watchers]]:
+async def watchers_of() -> AsyncIterator[Mapping[str, Watchers]]:
+    """Opens log, metrics and traces; returns who is told of what, by name."""
     async with AsyncExitStack() as opened:
         # No stream: as loud as in production, and nobody reads it.
         log = opened.enter_context(open_log(None, log_format=LogFormat.JSON, level=LogLevel.INFO))
         log.tell_about(lambda: about_call(current_trace_id))
         spans = await opened.enter_async_context(spans_to(_Discarding(), home="bench"))
-        nobody, metrics, facts = _Nobody(), Metrics(), FactLog(log)
+        nobody, metrics, facts = Nobody(), Metrics(), FactLog(log)
         calls = CallObservers((metrics, CallLog(log)))
         yield {
-            "off": _Watchers(observer=nobody, calls=nobody),
-            "metrics and log": _Watchers(observer=Observers((facts, metrics)), calls=calls),
-            "and traces": _Watchers(
+            "off": Watchers(observer=nobody, calls=nobody),
+            "metrics and log": Watchers(observer=Observers((facts, metrics)), calls=calls),
+            "and traces": Watchers(
                 observer=Observers((spans, facts, metrics)), calls=calls, spans=spans
             ),
         }
@@ -165,11 +182,11 @@ async def _rate(tokens: _Stub, calls: int) -> float:
 
 
 async def _measure(rounds: int, calls: int) -> Mapping[str, list[float]]:
-    async with fleet() as ours, _watchers() as watchers, AsyncExitStack() as servers:
+    async with fleet() as ours, watchers_of() as watchers, AsyncExitStack() as servers:
         now = virtual_now()
         ours.connect(renew_at=now + timedelta(hours=10), expires_at=now + timedelta(hours=12))
         stubs = {
-            name: await servers.enter_async_context(_serving(ours, each))
+            name: await servers.enter_async_context(_stub(ours, each))
             for name, each in watchers.items()
         }
         rates: dict[str, list[float]] = {name: [] for name in stubs}

@@ -562,7 +562,7 @@ async def test_an_answer_to_the_headers_alone_was_not_processed() -> None:
     class Hasty(httpx.AsyncBaseTransport):
         async def handle_async_request(
             self,
-            request: httpx.Request,  # noqa: ARG002 - it does not wait for the body
+            request: httpx.Request,
         ) -> httpx.Response:
             return httpx.Response(503)
 
@@ -595,7 +595,7 @@ async def test_an_unforeseen_failure_of_the_api_leaves_the_question_open() -> No
     class Odd(httpx.AsyncBaseTransport):
         async def handle_async_request(
             self,
-            request: httpx.Request,  # noqa: ARG002 - it fails whatever is asked
+            request: httpx.Request,
         ) -> httpx.Response:
             raise RuntimeError("the handler is closed")
 

@@ -346,8 +346,8 @@ class Rewrapping(OperationsService):
 
     async def RewrapKeys(  # noqa: N802 - the API's name
         self,
-        request: operations_service_pb2.RewrapKeysRequest,  # noqa: ARG002 - gRPC gives it
-        context: Context,  # noqa: ARG002 - likewise
+        request: operations_service_pb2.RewrapKeysRequest,
+        context: Context,
     ) -> AsyncGenerator[operations_service_pb2.RewrapKeysResponse, None]:
         try:
             yield operations_service_pb2.RewrapKeysResponse()
