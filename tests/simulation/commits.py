@@ -127,7 +127,9 @@ class Commits:
         if presented is None or located is None or after.tenant in self._laws.haunted:
             return
         alive = [
-            pair for pair in self._pairs_of(after.tenant, presented) if self._keeping.is_alive(pair)
+            pair
+            for pair in self._pairs_of(after.tenant, presented)
+            if self._keeping.is_alive(pair) and not self._laws.is_declined(pair)
         ]
         if alive:
             what = f"{self._keeping.name(alive[0])} is alive"

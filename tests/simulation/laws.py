@@ -66,6 +66,9 @@ class Shown:
     is_settled: bool = False
     """A definite answer to it was committed."""
 
+    is_untold: bool = False
+    """Pleo did not tell whose the tokens of a consent are."""
+
 
 class Laws:
     """Judges one schedule."""
@@ -202,13 +205,20 @@ class Laws:
         is_handed_over = refresh_token not in self.brought_by and refresh_token not in self._given
         return is_of_consent and is_handed_over
 
+    def told_whose(self, process: Process, *, is_known: bool) -> None:
+        """Takes note of what a process was told of the tokens that consents have just brought."""
+        for shown in self._shown:
+            is_consent = shown.refresh_token is None and shown.brought
+            if is_consent and shown.process is process and not shown.is_settled:
+                shown.is_untold = not is_known
+
     def is_declined(self, refresh_token: str) -> bool:
         """Whether a consent came with it that may not be stored: nobody could tell of whom."""
         brought_by = self.brought_by.get(refresh_token)
         return (
             brought_by is not None
             and brought_by.refresh_token is None
-            and brought_by.is_settled
+            and (brought_by.is_settled or brought_by.is_untold)
             and refresh_token not in self.keeping.stored
         )
 

@@ -169,6 +169,7 @@ class WayToPleo:
     async def introspect(self, access_token: AccessToken) -> Introspection:
         await self.process.step("introspect<", is_brief=True)
         told = await self.inner.introspect(access_token)
+        self.laws.told_whose(self.process, is_known=told.subject is not None)
         await self.process.step("introspect>")
         return told
 
