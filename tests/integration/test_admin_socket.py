@@ -173,7 +173,9 @@ APART = {"GrantService/GetGrant", "GrantService/ListGrants"}
 
 async def refusal_of(channel: grpc.aio.Channel, rpc: str) -> str | None:
     """Calls with an empty request; the reason of a refusal, or None where it was let in."""
-    call = channel.unary_stream(f"/broker.v1.{rpc}")(b"", timeout=PATIENCE_SECONDS)
+    method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+    method = channel.unary_stream(f"/broker.v1.{rpc}")
+    call = method(b"", timeout=PATIENCE_SECONDS)
     try:
         await call.read()
     except grpc.aio.AioRpcError as error:
