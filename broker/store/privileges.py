@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
 
@@ -30,11 +30,17 @@ NEEDED: Final[Mapping[str, frozenset[str]]] = {
     "grants": _KEEP,
     "authorizations": _ALL,
     "imports": _ALL,
-    "disclosures": _KEEP,
+    "disclosures": _APPEND,
     "refresh_attempts": _APPEND,
     "grant_events": _APPEND,
 }
 """What each table is used for. Partitions are reached through their table alone."""
+
+COLUMNS: Final[Mapping[str, frozenset[str]]] = {
+    # Whose token a caller was given stays as it was written; how many, and until when, goes on.
+    "disclosures": frozenset({"first_generation", "last_generation", "first_at", "last_at"}),
+}
+"""What may be updated of a table that may not be updated as a whole."""
 
 FUNCTIONS: Final = ("make_attempts_partition(date)", "drop_attempts_before(date)")
 """For what the upkeep does in the owner's name."""
@@ -59,10 +65,26 @@ _HAS: Final = """
     GROUP BY relname ORDER BY relname
 """
 
+# Of a table that may be updated as a whole, no column is told.
+_HAS_COLUMNS: Final = """
+    SELECT relname, privilege, array_agg(attname::text) AS columns
+    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+    CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) AS privilege
+    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    AND (relname = ANY($1::text[]) OR relispartition)
+    AND has_column_privilege(pg_class.oid, attnum, privilege)
+    AND NOT has_table_privilege(pg_class.oid, privilege)
+    GROUP BY relname, privilege ORDER BY relname, privilege
+"""
+
 _LACKING_FUNCTIONS: Final = """
     SELECT name FROM unnest($1::text[]) AS name
     WHERE NOT has_function_privilege(name::regprocedure, 'EXECUTE')
 """
+
+
+_Parts: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
+"""By table and privilege, the columns of it that a role has it for, where not for all."""
 
 
 class UnfitRoleError(RuntimeError):
@@ -99,6 +121,10 @@ async def grant_privileges(connection: Connection, role: str) -> None:
             f"GRANT {', '.join(sorted(some))} ON {table} TO {name}"
             for table, some in NEEDED.items()
         ),
+        *(
+            f"GRANT UPDATE ({', '.join(sorted(columns))}) ON {table} TO {name}"
+            for table, columns in COLUMNS.items()
+        ),
         *(f"GRANT EXECUTE ON FUNCTION {function} TO {name}" for function in FUNCTIONS),
     ]
     await connection.execute("; ".join(statements))
@@ -112,12 +138,18 @@ async def judge_privileges(pool: Pool) -> Privileges:
     """
     (standing,) = await pool.fetch(_STANDING)
     has = {row["relname"]: frozenset(row["has"]) for row in await pool.fetch(_HAS, list(NEEDED))}
+    parts = {
+        (row["relname"], row["privilege"]): frozenset(row["columns"])
+        for row in await pool.fetch(_HAS_COLUMNS, list(NEEDED))
+    }
     lacking = await pool.fetch(_LACKING_FUNCTIONS, list(FUNCTIONS))
     return Privileges(
         role=standing["role"],
-        excess=list(_almighty(standing)) or [*_further(standing), *_excess(has)],
+        excess=list(_almighty(standing))
+        or [*_further(standing), *_excess(has), *_excess_columns(parts)],
         missing=[
             *(f"{', '.join(sorted(some))} on {table}" for table, some in _missing(has).items()),
+            *_missing_columns(has, parts),
             *(f"EXECUTE on {row['name']}" for row in lacking),
         ],
     )
@@ -141,3 +173,32 @@ def _excess(has: Mapping[str, frozenset[str]]) -> Sequence[str]:
 def _missing(has: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
     under = {table: some - has.get(table, frozenset()) for table, some in NEEDED.items()}
     return {table: some for table, some in under.items() if some}
+
+
+def _excess_columns(parts: _Parts) -> Sequence[str]:
+    over = {
+        (table, privilege): columns - _needed_columns(table, privilege)
+        for (table, privilege), columns in parts.items()
+    }
+    return [
+        f"{privilege} ({', '.join(sorted(columns))}) on {table}"
+        for (table, privilege), columns in over.items()
+        if columns
+    ]
+
+
+def _missing_columns(has: Mapping[str, frozenset[str]], parts: _Parts) -> Sequence[str]:
+    under = {
+        table: columns - parts.get((table, "UPDATE"), frozenset())
+        for table, columns in COLUMNS.items()
+        if "UPDATE" not in has.get(table, frozenset())
+    }
+    return [
+        f"UPDATE ({', '.join(sorted(columns))}) on {table}"
+        for table, columns in under.items()
+        if columns
+    ]
+
+
+def _needed_columns(table: str, privilege: str) -> frozenset[str]:
+    return COLUMNS.get(table, frozenset()) if privilege == "UPDATE" else frozenset()

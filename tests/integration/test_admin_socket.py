@@ -16,6 +16,7 @@ import pytest
 from broker.domain.guard import Release
 from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.server import AddressUnavailableError
+from broker.v1 import grant_service_pb2, operations_service_pb2, token_service_pb2
 from broker.v1.grant_service_pb2 import (
     CompleteAuthorizationRequest,
     GetGrantRequest,
@@ -31,7 +32,9 @@ from broker.v1.token_service_pb2 import BatchGetAccessTokensRequest, GetAccessTo
 from broker.v1.token_service_pb2_grpc import TokenServiceStub
 from support.cli import run_beside
 from support.fake_broker import AskedForRelease, AskedForRotation, FakeBroker
-from support.rpc import Told, failure_of, servicers_of
+from support.rpc import Told, failure_of, servicers_of, told_by
+
+PATIENCE_SECONDS = 20
 
 
 @pytest.fixture
@@ -162,6 +165,44 @@ async def test_what_is_not_for_admins_is_refused(
     assert failure.error_info.reason == "CALLER_NOT_ALLOWED"
     assert failure.error_info.metadata["caller"] == f"admin:{os.getuid()}"
     assert broker.asked == []
+
+
+APART = {"GrantService/GetGrant", "GrantService/ListGrants"}
+"""What admins may call beside OperationsService."""
+
+
+async def refusal_of(channel: grpc.aio.Channel, rpc: str) -> str | None:
+    """Calls with an empty request; the reason of a refusal, or None where it was let in."""
+    method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+    method = channel.unary_stream(f"/broker.v1.{rpc}")
+    call = method(b"", timeout=PATIENCE_SECONDS)
+    try:
+        await call.read()
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+            return told_by(error).error_info.reason
+    finally:
+        call.cancel()
+    return None
+
+
+def calls_of_the_api() -> list[str]:
+    """Every method of every service that the protos declare."""
+    services = [
+        service
+        for file in (grant_service_pb2, operations_service_pb2, token_service_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+    ]
+    return [f"{service.name}/{method.name}" for service in services for method in service.methods]
+
+
+@pytest.mark.parametrize("rpc", calls_of_the_api())
+async def test_admins_call_operations_and_two_looks_only(
+    channel: grpc.aio.Channel, rpc: str
+) -> None:
+    is_for_admins = rpc in APART or rpc.startswith("OperationsService/")
+
+    assert await refusal_of(channel, rpc) == (None if is_for_admins else "CALLER_NOT_ALLOWED")
 
 
 async def test_the_command_line_uses_the_socket_where_there_is_one(

@@ -92,6 +92,8 @@ async def test_with_a_role_that_may_do_too_little_it_serves_nobody(
 
     await until_not_ready_because(brokers, replica, "PRIVILEGES_MISSING")
 
+    assert await answer(brokers, replica, "/livez") == (200, "alive\n")
+    assert "PRIVILEGES_MISSING" in (await answer(brokers, replica, "/readyz?verbose"))[1]
     await migrate(brokers.database_url, service_role=SERVICE_ROLE)
     await brokers.until_ready(replica)
     assert (await failure_at(replica)).error_info.reason == "TENANT_NOT_FOUND"

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from broker.domain.disclosure import HandedOut
 from broker.store.migrate import migrate
 from broker.store.pool import PoolSettings, open_pool
 from broker.store.privileges import NEEDED, UnfitRoleError, judge_privileges
+from broker.store.records import PostgresRecords
 from broker.store.upkeep import maintain
 from support.fleet import Fleet
 from support.service_role import SERVICE_ROLE, as_service
@@ -38,6 +40,8 @@ FORBIDDEN = [
     "DROP TABLE refresh_attempts_default",
     "DELETE FROM grants",
     "DELETE FROM disclosures",
+    "UPDATE disclosures SET caller = 'somebody else'",
+    "UPDATE disclosures SET tenant = 'another'",
     "DELETE FROM home",
     "UPDATE schema_migrations SET version = 9",
     "ALTER TABLE grants DROP COLUMN doubt",
@@ -72,6 +76,28 @@ async def test_the_service_does_its_upkeep(database_url: str) -> None:
         names = {row[0] for row in await owner.fetch("SELECT relname FROM pg_class")}
     assert "refresh_attempts_20200101" not in names
     assert f"refresh_attempts_{datetime.now(UTC):%Y%m%d}" in names
+
+
+def handed_out(generation: int) -> HandedOut:
+    return HandedOut(
+        tenant="acme",
+        caller="dns:web",
+        first_generation=generation,
+        last_generation=generation,
+        first_age=timedelta(),
+        last_age=timedelta(),
+    )
+
+
+async def test_the_service_notes_again_what_it_handed_out(database_url: str) -> None:
+    async with open_pool(PoolSettings(url=lambda: as_service(database_url))) as pool:
+        records = PostgresRecords(pool)
+        for generation in (3, 5):
+            await records.note_handed_out([handed_out(generation)])
+
+        (disclosure,) = (await records.about("acme", limit=9)).disclosures
+
+    assert (disclosure.first_generation, disclosure.last_generation) == (3, 5)
 
 
 @pytest.mark.parametrize("before", ["'2999-01-01'", "'infinity'", "NULL"])
@@ -150,6 +176,35 @@ async def test_what_is_granted_beside_is_found_and_taken_back(database_url: str)
     assert "DELETE" in excess
     assert before.missing == ["INSERT on disclosures"]
     assert (after.excess, after.missing) == ([], [])
+
+
+async def test_a_column_too_many_or_too_few_is_found(database_url: str) -> None:
+    async with (
+        connected(database_url) as owner,
+        open_pool(PoolSettings(url=lambda: as_service(database_url))) as pool,
+    ):
+        await owner.execute(f"GRANT UPDATE (caller) ON disclosures TO {SERVICE_ROLE}")
+        await owner.execute(f"REVOKE UPDATE (last_at) ON disclosures FROM {SERVICE_ROLE}")
+        before = await judge_privileges(pool)
+
+        await migrate(database_url, service_role=SERVICE_ROLE)
+
+        after = await judge_privileges(pool)
+    assert before.excess == ["UPDATE (caller) on disclosures"]
+    assert before.missing == ["UPDATE (last_at) on disclosures"]
+    assert (after.excess, after.missing) == ([], [])
+
+
+async def test_a_table_granted_whole_that_needs_columns_is_found(database_url: str) -> None:
+    async with (
+        connected(database_url) as owner,
+        open_pool(PoolSettings(url=lambda: as_service(database_url))) as pool,
+    ):
+        await owner.execute(f"GRANT UPDATE ON disclosures TO {SERVICE_ROLE}")
+
+        privileges = await judge_privileges(pool)
+
+    assert (privileges.excess, privileges.missing) == (["UPDATE on disclosures"], [])
 
 
 async def test_the_owner_has_more_than_the_service_needs(database_url: str) -> None:

@@ -13,13 +13,14 @@ import pytest
 from broker.domain.errors import StoreUnavailable
 from broker.domain.grant import Doubt, Grant, GrantState
 from broker.domain.guard import Release
-from broker.domain.history import GrantEvent
-from broker.sandbox.faults import Hold
+from broker.domain.history import FleetAct, GrantEvent
+from broker.sandbox.faults import Hold, refuse
+from broker.service.messages import RefreshGrant
 from support.consent_service import WEB, Desk, crash, desk
 from support.fake_world import Call
 from support.grants import some_reauth
 from support.incidents import FIVE, ask, held_five, put_held, refused
-from support.service import TIMES, Fleet, fleet
+from support.service import BUDGET, TIMES, Fleet, fleet
 from support.source import ROOT
 from support.virtual_time import in_virtual_time, pass_time
 
@@ -116,6 +117,11 @@ async def replace_by_import(one: Desk) -> None:
     await one.bring(one.fleet.pleo.connect().refresh_token, replace=True)
 
 
+async def rotate(one: Desk) -> None:
+    request = RefreshGrant(tenant="acme", caller="anna", reason="it leaked")
+    await one.service.broker.refresh_grant(request, budget=BUDGET)
+
+
 LATER: dict[str, tuple[Deed, Told]] = {
     "another consent": (
         consent,
@@ -133,6 +139,16 @@ LATER: dict[str, tuple[Deed, Told]] = {
             reason="it is over",
             before=ACTIVE,
             after=REVOKED,
+        ),
+    ),
+    "a rotation that was asked for": (
+        rotate,
+        Told(
+            actor="anna",
+            call="OperationsService/RefreshGrant",
+            reason="it leaked",
+            before=ACTIVE,
+            after=ACTIVE,
         ),
     ),
     "a refusal": (
@@ -259,6 +275,41 @@ async def test_what_an_engineer_decides_leaves_one_event_for_each_grant(
             after=after,
         )
         assert [told_of(ours, tenant=each) for each in tenants] == [[told]] * 3
+
+
+@pytest.mark.parametrize("held", [0, 3])
+@in_virtual_time
+async def test_a_release_of_the_guard_is_one_act_however_many_are_held(held: int) -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        put_held(ours, held)
+
+        await one.service.broker.release_guard(Release.DISCARD, by="anna", reason="OPS-17")
+
+        assert ours.world.acts == [
+            FleetAct(
+                actor="anna",
+                call="guard DISCARD",
+                reason="OPS-17",
+                before="HOLDING",
+                after="DISCARDING",
+            )
+        ]
+
+
+@in_virtual_time
+async def test_a_rotation_that_is_refused_leaves_the_act_and_the_refusal() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        ours.connect(subject=None)
+        ours.pleo.sandbox.faults.add(refuse("invalid_grant"))
+
+        await one.call(rotate(one))
+
+        assert [(each.actor, each.call, each.after) for each in told_of(ours)] == [
+            ("anna", "OperationsService/RefreshGrant", ACTIVE),
+            (BROKER, "REFRESH REFUSED", REAUTH),
+        ]
 
 
 @in_virtual_time
