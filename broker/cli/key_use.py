@@ -32,25 +32,22 @@ def read_key_use(environ: Mapping[str, str]) -> Mapping[int, int]:
 def check_unused(key_id: int, environ: Mapping[str, str]) -> None:
     """Asks whether anything is sealed under another key than the broker's primary one.
 
-    The first word of a rewrapping is that count, escrows in Redis included; then the call is left,
-    and what it has rewrapped by then is no harm.
+    A rewrapping that is only counted: rows, and escrows in Redis.
 
     Raises:
         CommandFailed: a row may use the key, or the broker cannot be asked.
     """
-    request = RewrapKeysRequest(reason=f"token-broker keys remove {key_id}")
+    request = RewrapKeysRequest(validate_only=True)
     with broker_channel(environ, for_admins=True) as channel:
-        call = OperationsServiceStub(channel).RewrapKeys(request, timeout=DEADLINE_SECONDS)
-        first = next(call)
-        call.cancel()
-    if first.key_id == key_id:
+        (counted,) = OperationsServiceStub(channel).RewrapKeys(request, timeout=DEADLINE_SECONDS)
+    if counted.key_id == key_id:
         raise CommandFailed(
             f"the broker still seals under key {key_id}",
             hint="roll the keyset out in which another key is primary, to every replica",
         )
-    if first.total_count:
+    if counted.total_count:
         raise CommandFailed(
-            f"{first.total_count} rows or escrows are under other keys than {first.key_id}, and"
+            f"{counted.total_count} rows or escrows are under other keys than {counted.key_id}, and"
             f" may need key {key_id}",
             hint="token-broker keys rewrap; escrows are adopted within seconds",
         )

@@ -17,6 +17,7 @@ from broker.rpc.validation import (
     read_release_guard,
     read_rewrap_keys,
 )
+from broker.service.rewrapping import RewrapProgress
 from broker.v1 import operations_service_pb2
 from broker.v1.operations_service_pb2_grpc import OperationsServiceServicer
 
@@ -77,14 +78,22 @@ class OperationsService(OperationsServiceServicer):
     async def RewrapKeys(
         self, request: operations_service_pb2.RewrapKeysRequest, context: Context
     ) -> AsyncGenerator[operations_service_pb2.RewrapKeysResponse, None]:
-        """Seals every row anew, for as long as the caller listens."""
+        """Seals every row anew, for as long as the caller listens; or only counts."""
         reason = read_rewrap_keys(request)
+        if request.validate_only:
+            yield rewrap_message(await self._keys.count_keys())
+            return
         progress = self._keys.rewrap_keys(by=self._caller_of(context), reason=reason)
         async with aclosing(progress) as told:
             async for each in told:
-                yield operations_service_pb2.RewrapKeysResponse(
-                    key_id=each.key_id,
-                    total_count=each.total,
-                    rewrapped_count=each.rewrapped,
-                    unreadable_count=each.unreadable,
-                )
+                yield rewrap_message(each)
+
+
+def rewrap_message(progress: RewrapProgress) -> operations_service_pb2.RewrapKeysResponse:
+    """Returns how far a rewrapping is."""
+    return operations_service_pb2.RewrapKeysResponse(
+        key_id=progress.key_id,
+        total_count=progress.total,
+        rewrapped_count=progress.rewrapped,
+        unreadable_count=progress.unreadable,
+    )

@@ -103,6 +103,10 @@ class FleetGuard(Protocol):
 class Keys(Protocol):
     """Seals rows anew (`service.rewrapping`)."""
 
+    async def count_keys(self) -> RewrapProgress:
+        """Counts what is under other keys than the primary one; changes nothing."""
+        ...
+
     def rewrap_keys(self, *, by: str, reason: str) -> AsyncGenerator[RewrapProgress, None]:
         """Rewraps while it is asked for more; `by` and `reason` are for the record."""
         ...

@@ -62,6 +62,15 @@ class Rewrapping:
         self._escrows = escrows
         self._observer = observer
 
+    async def count_keys(self) -> RewrapProgress:
+        """Counts the rows and escrows that are under other keys, and changes nothing.
+
+        Raises:
+            KeyUnavailable, StoreUnavailable: as `rewrap_keys`.
+        """
+        escrows, use = await self._escrows_left(), await self._store.key_use()
+        return self._beginning(Counter(use) + escrows)
+
     async def rewrap_keys(self, *, by: str, reason: str) -> AsyncGenerator[RewrapProgress, None]:
         """Rewraps, and yields how far it is: at the start, every few seconds, and at the end.
 
@@ -70,8 +79,7 @@ class Rewrapping:
             StoreUnavailable: PostgreSQL or, for the escrows, Redis cannot be asked. What is done
             stays done.
         """
-        escrows, use = await self._escrows_left(), await self._store.key_use()
-        progress = self._beginning(Counter(use) + escrows)
+        progress = await self.count_keys()
         await self._store.note_rewrap(by=by, reason=reason)
         try:
             yield progress

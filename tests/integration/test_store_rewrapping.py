@@ -316,6 +316,21 @@ async def test_a_row_that_is_rotated_meanwhile_counts_as_done(
     assert last == (2, 2, 0)
 
 
+async def test_what_is_only_counted_stays_as_it_is(
+    world: PostgresStoreWorld, keys: PostgresKeys, path: Path
+) -> None:
+    older = primary_of(world.keyring)
+    await fill(world, "other")
+    newer = rotated(path)
+    before = await keys.key_use()
+
+    counted = await Rewrapping(keys, Escrows(), Told()).count_keys()
+
+    assert (counted.key_id, counted.total) == (newer, before[older])
+    assert await keys.key_use() == before
+    assert await world.pool.fetch("SELECT FROM grant_events WHERE tenant = '*'") == []
+
+
 async def test_who_rewraps_and_why_is_on_record(
     world: PostgresStoreWorld, keys: PostgresKeys
 ) -> None:

@@ -217,6 +217,11 @@ class FakeBroker:
         await self._ask(AskedForRelease(release=release, by=by, reason=reason))
         return self.released
 
+    async def count_keys(self) -> RewrapProgress:
+        """Answers the first of `rewraps`."""
+        await self._ask("keys counted")
+        return self.rewraps[0]
+
     async def rewrap_keys(self, *, by: str, reason: str) -> AsyncGenerator[RewrapProgress, None]:
         """Tells what is in `rewraps`; may be held before the last."""
         self.asked.append(AskedForRewrap(by=by, reason=reason))

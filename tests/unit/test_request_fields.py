@@ -137,6 +137,7 @@ SWITCHES = {
     "StartAuthorizationRequest.allow_subject_change",
     "ImportGrantRequest.replace",
     "RevokeGrantRequest.revoke_at_provider",
+    "RewrapKeysRequest.validate_only",
 }
 
 # Within `CompleteAuthorizationRequest.error`.
