@@ -15,7 +15,7 @@ from broker.ops.call_log import CallLog
 from broker.ops.calls import CallObservers, about_call
 from broker.ops.fact_log import FactLog
 from broker.ops.health import HealthSnapshot
-from broker.ops.library_log import library_log
+from broker.ops.log_of_libraries import log_of_libraries
 from broker.ops.logs import Log
 from broker.ops.metrics import Metrics
 from broker.ops.spans import Spans, current_trace_id
@@ -82,7 +82,7 @@ async def broker(settings: ServeSettings, log: Log) -> AsyncIterator[Running]:
         log.event("settings_warning", level=LogLevel.WARNING, warning=warning)
     metrics = Metrics()
     metrics.watch_log(lambda: log.lost)
-    with library_log(log), _telling_of_the_end(log):
+    with log_of_libraries(log), _telling_of_the_end(log):
         async with (
             tracing(settings.otlp_endpoint, home=settings.home) as spans,
             running(settings, _telling(log, metrics, spans)) as started,

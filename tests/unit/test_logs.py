@@ -15,7 +15,7 @@ from broker.config import LogLevel
 from broker.domain.answers import Refused
 from broker.domain.facts import LoopFailed
 from broker.domain.secret import Secret
-from broker.ops.library_log import constant_part, library_log
+from broker.ops.log_of_libraries import constant_part, log_of_libraries
 from broker.ops.logs import Log
 from broker.ops.outlet import Direct
 from support.facts import THE_SECRET
@@ -117,7 +117,7 @@ def test_a_log_is_as_it_was_made_whatever_others_configure() -> None:
 @pytest.fixture
 def libraries() -> Iterator[WrittenLog]:
     written = WrittenLog()
-    with library_log(written.log):
+    with log_of_libraries(written.log):
         yield written
 
 
@@ -195,7 +195,7 @@ def test_the_root_logger_is_given_back_as_it_was() -> None:
     root = logging.getLogger()
     before = (root.level, list(root.handlers))
 
-    with library_log(WrittenLog().log):
+    with log_of_libraries(WrittenLog().log):
         during = (root.level, len(root.handlers))
 
     assert during == (logging.WARNING, len(before[1]) + 1)

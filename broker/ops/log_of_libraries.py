@@ -35,7 +35,7 @@ _LEFT_OUT: Final = "…"
 
 
 @contextmanager
-def library_log(log: Log) -> Iterator[None]:
+def log_of_libraries(log: Log) -> Iterator[None]:
     """Takes over the root logger as long as the context lasts."""
     root, handler = logging.getLogger(), _IntoLog(log)
     before = root.level
