@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from statistics import quantiles
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import grpc
@@ -34,11 +34,14 @@ from broker.dev.servers import postgres_server, valkey_server
 from broker.store.keysets import read_keyset_file
 from broker.store.migrate import migrate
 from broker.store.sealing import Keyring
-from broker.v1.operations_service_pb2 import RewrapKeysRequest
+from broker.v1.operations_service_pb2 import GetFleetStatusRequest, RewrapKeysRequest
 from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
-from support.fleet import Fleet, fleet
+from support.fleet import Fleet, fleet, until_true
 from support.keysets import add_key, promote_key, remove_key
 from support.onboarding import Customer, all_of, connect, execute, get, new_customer
+
+if TYPE_CHECKING:
+    from broker.v1.operations_service_pb2_grpc import OperationsServiceAsyncStub
 
 ROTATING: Final = 20
 """Grants that are rotated meanwhile, a quarter of them each second."""
@@ -49,15 +52,14 @@ CALL_SECONDS: Final = 30.0
 BEFORE_SECONDS: Final = 10.0
 """Of the same load without a rotation, to tell what is the machine's doing from what is ours."""
 
-TAKEN_AFTER: Final = 4.0
-"""Seconds until a broker has read a replaced keyset file, which it looks at every three."""
-
 _EXPIRE: Final = """
     UPDATE grants SET expires_at = clock_timestamp() - interval '1 second',
     renew_at = clock_timestamp() - interval '1 second',
     version = version + 1, changed_xid = pg_current_xact_id()
     WHERE tenant = ANY($1::text[]) AND attempt_number IS NULL
 """
+
+_STATUS: Final = GetFleetStatusRequest()
 
 _LEFT: Final = "SELECT count(*) FROM grants WHERE key_id = $1"
 
@@ -168,25 +170,35 @@ async def _rotate(
 
     async with step("add"):
         newer = add_key(source)
-        await _roll_out(source, files)
+        await _roll_out(brokers, source, files)
     async with step("promote"):
         promote_key(source, newer)
-        await _roll_out(source, files)
+        await _roll_out(brokers, source, files)
     begin = time.monotonic()
     rewrapped = await _rewrap(brokers, told)
     steps["rewrap"] = time.monotonic() - begin
     async with step("remove"):
         remove_key(source, older)
-        await _roll_out(source, files)
+        await _roll_out(brokers, source, files)
     return steps, rewrapped
 
 
-async def _roll_out(source: Path, files: list[Path]) -> None:
-    for file in files:
+async def _roll_out(brokers: Fleet, source: Path, files: list[Path]) -> None:
+    """Gives the newest keyset to one broker after the other, and waits until each has read it."""
+    keyset = read_keyset_file(source)
+    for file, replica in zip(files, brokers.replicas, strict=True):
         newer = file.with_suffix(".new")
         shutil.copy(source, newer)
         newer.rename(file)
-        await asyncio.sleep(TAKEN_AFTER)
+
+        stub = OperationsServiceStub(replica.channel())
+
+        async def has_read(stub: OperationsServiceAsyncStub = stub) -> bool:
+            told = await stub.GetFleetStatus(_STATUS)
+            here = {each.key_id: each.primary for each in told.keys if each.available}
+            return here == {each: each == keyset.primary_key_id for each in keyset.key_ids}
+
+        await until_true(has_read)
 
 
 async def _rewrap(brokers: Fleet, told: Told) -> int:
