@@ -198,6 +198,26 @@ async def test_a_newer_token_on_record_is_not_replaced_by_an_escrow() -> None:
 
 
 @in_virtual_time
+async def test_a_token_that_is_put_on_record_after_the_look_is_not_replaced_either() -> None:
+    async with fleet() as ours:
+        two, newer = desk(ours, "two"), RefreshToken(Secret("rotated once more"))
+        held = HoldOne("find_import", 1)
+        await an_import_in_escrow(ours)
+        connect_the_company_elsewhere(ours)
+        ours.world.on_departure = held
+        sweeping = two.call(sweep(two))
+        await held.reached.wait()
+        ((key, record),) = ours.world.imports.items()
+        ours.world.imports[key] = rotated_unstored(record, newer)
+        ours.put(ours.grant())
+
+        held.let_go()
+        await sweeping
+
+        assert the_import(ours).refresh_token == newer
+
+
+@in_virtual_time
 async def test_it_waits_for_whoever_presents_the_same_token_again() -> None:
     """What comes of that is put on record afterwards, and would take the newest token's place."""
     async with fleet() as ours:

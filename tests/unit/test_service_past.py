@@ -233,6 +233,26 @@ async def test_who_stood_still_over_its_look_does_not_note_a_time_ahead() -> Non
 
 
 @in_virtual_time
+async def test_who_stood_still_notes_another_timeline_at_its_own_time() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one = ours.replica()
+        await watching(one)
+        still = Gate("read fleet")
+        ours.world.on_arrival = still
+        looks = ours.tasks.create_task(one.known.poll(), name="a look that stands still")
+        await still.reached.wait()
+        await pass_time(2 * SPAN)
+        ours.world.restore(ours.world.save())
+
+        still.open()
+        await looks
+
+        assert ours.world.fleet.timeline_since == virtual_now()
+        assert (await one.rows.read("acme")).is_held_up()
+
+
+@in_virtual_time
 async def test_a_living_token_stands_in_while_claims_wait() -> None:
     async with fleet() as ours:
         ours.connect_due()
