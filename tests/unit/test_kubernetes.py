@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from broker.app import _SETTLING_PATIENCE
+from broker.client.channel import SERVICE_CONFIG
 from broker.config.reading import PREFIX
 from broker.config.table import markdown
 from broker.rpc.server import ServerSettings
@@ -171,3 +173,11 @@ def test_every_overlay_renders_with_one_way_to_migrate(overlay: Path) -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("- migrate\n") == 1
+
+
+def test_callers_are_told_to_balance_and_retry_as_the_client_does() -> None:
+    (printed,) = re.findall(
+        r"```json\n(.*?)```", (ROOT / "deploy" / "README.md").read_text(), re.DOTALL
+    )
+
+    assert json.loads(printed) == json.loads(SERVICE_CONFIG)
