@@ -362,7 +362,7 @@ async def _settled(service: Service) -> AsyncIterator[None]:
 def _servicers(service: Service, reporter: Reporter, keys: Rewrapping) -> Servicers:
     broker = service.broker
     return Servicers(
-        tokens=TokenService(broker, broker),
+        tokens=TokenService(broker, service.watching),
         grants=GrantService(consents=broker, grants=broker),
         operations=OperationsService(
             broker, explains=broker, rotations=broker, reports=reporter, keys=keys

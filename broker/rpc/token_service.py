@@ -31,7 +31,7 @@ class TokenService(TokenServiceServicer):
     """Translates; what a token is and whether to renew it is decided behind `Tokens`."""
 
     def __init__(self, tokens: Tokens, watches: Watches) -> None:
-        """Both are mostly the same."""
+        """`watches`: who tells of changes (`service.watching`)."""
         self._tokens = tokens
         self._watches = watches
 

@@ -128,7 +128,6 @@ def _broker(
         obtain=serving.obtain,
         usage=serving.usage,
         disclosures=Disclosures(ports.records),
-        watching=serving.watching,
         starting=Starting(
             consents=ports.consents,
             rows=base.rows,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -29,8 +28,6 @@ from broker.service.obtain import Obtain
 from broker.service.rotating import Rotating
 from broker.service.starting import Starting
 from broker.service.usage import Usage
-from broker.service.watch import Watch
-from broker.service.watching import Watching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +36,6 @@ class Broker:
 
     obtain: Obtain
     usage: Usage
-    watching: Watching
     disclosures: Disclosures
     starting: Starting
     completing: Completing
@@ -58,18 +54,6 @@ class Broker:
         )
         self.usage.note(tenant)
         return served
-
-    def watch(self) -> AbstractContextManager[Watch]:
-        """Returns a watch of no tenant yet."""
-        return self.watching.watch()
-
-    def subscribe(self, watch: Watch, tenant: str) -> None:
-        """Watches one more tenant."""
-        self.watching.subscribe(watch, tenant)
-
-    def unsubscribe(self, watch: Watch, tenant: str) -> None:
-        """Watches a tenant no more."""
-        self.watching.unsubscribe(watch, tenant)
 
     def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:
         """Notes that a caller is given a token: right before it is, and whichever call gives it."""

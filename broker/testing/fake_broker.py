@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -21,7 +21,6 @@ from broker.domain.facts import Source
 from broker.domain.grant import ReauthCause
 from broker.domain.secret import AccessToken, Secret
 from broker.service.messages import ServedToken
-from broker.service.watch import Watch
 from broker.service.watching import Watching
 
 LIFETIME: Final = timedelta(minutes=10)
@@ -154,18 +153,6 @@ class FakeTokenBroker:
     def note_handed_out(self, tenant: str, *, caller: str, generation: int) -> None:  # noqa: ARG002 - there is one caller
         """See `rpc.ports.Tokens`."""
         self.handed_out.append((tenant, generation))
-
-    def watch(self) -> AbstractContextManager[Watch]:
-        """See `rpc.ports.Watches`."""
-        return self.watching.watch()
-
-    def subscribe(self, watch: Watch, tenant: str) -> None:
-        """See `rpc.ports.Watches`."""
-        self.watching.subscribe(watch, tenant)
-
-    def unsubscribe(self, watch: Watch, tenant: str) -> None:
-        """See `rpc.ports.Watches`."""
-        self.watching.unsubscribe(watch, tenant)
 
     async def _look(self, tenant: str) -> ServedToken:
         known = self._known(tenant)

@@ -45,7 +45,7 @@ async def fake_broker(address: str = _ANY_PORT) -> AsyncIterator[FakeTokenBroker
     for service in SERVICES:
         health.set(service, serving=True)
     settings = ServerSettings(address=address, reflection=False, grace=_GRACE)
-    servicers = Servicers(tokens=TokenService(broker, broker), health=health)
+    servicers = Servicers(tokens=TokenService(broker, broker.watching), health=health)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(broker.run(), name="fake token broker")
         try:

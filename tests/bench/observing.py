@@ -123,9 +123,10 @@ async def serving_at(
     gate: Gate | None = None,
 ) -> AsyncIterator[int]:
     """Serves what the real service answers, and yields the port."""
-    broker = service_of(ours, watchers.observer).broker
+    service = service_of(ours, watchers.observer)
+    broker = service.broker
     servicers = Servicers(
-        tokens=TokenService(broker, broker),
+        tokens=TokenService(broker, service.watching),
         grants=GrantService(consents=broker, grants=broker),
         operations=OperationsService(
             broker, explains=broker, rotations=broker, reports=FakeBroker(), keys=FakeBroker()

@@ -12,7 +12,7 @@ import pytest
 from broker.domain.disclosure import HandedOut
 from broker.store.migrate import migrate
 from broker.store.pool import PoolSettings, open_pool
-from broker.store.privileges import NEEDED, UnfitRoleError, judge_privileges
+from broker.store.privileges import NEEDED, Privileges, UnfitRoleError, judge_privileges
 from broker.store.records import PostgresRecords
 from broker.store.upkeep import maintain
 from support.fleet import Fleet
@@ -160,18 +160,26 @@ async def test_of_the_service_nothing_is_missing_and_nothing_in_excess(database_
     assert (privileges.excess, privileges.missing) == ([], [])
 
 
-async def test_what_is_granted_beside_is_found_and_taken_back(database_url: str) -> None:
+async def mended(database_url: str, *spoilt: str) -> tuple[Privileges, Privileges]:
+    """Spoils what is granted, and has it granted anew; returns how both were judged."""
     async with (
         connected(database_url) as owner,
         open_pool(PoolSettings(url=lambda: as_service(database_url))) as pool,
     ):
-        await owner.execute(f"GRANT ALL ON grant_events TO {SERVICE_ROLE}")
-        await owner.execute(f"REVOKE INSERT ON disclosures FROM {SERVICE_ROLE}")
+        for statement in spoilt:
+            await owner.execute(statement)
         before = await judge_privileges(pool)
-
         await migrate(database_url, service_role=SERVICE_ROLE)
+        return before, await judge_privileges(pool)
 
-        after = await judge_privileges(pool)
+
+async def test_what_is_granted_beside_is_found_and_taken_back(database_url: str) -> None:
+    before, after = await mended(
+        database_url,
+        f"GRANT ALL ON grant_events TO {SERVICE_ROLE}",
+        f"REVOKE INSERT ON disclosures FROM {SERVICE_ROLE}",
+    )
+
     (excess,) = before.excess
     assert "DELETE" in excess
     assert before.missing == ["INSERT on disclosures"]
@@ -179,17 +187,12 @@ async def test_what_is_granted_beside_is_found_and_taken_back(database_url: str)
 
 
 async def test_a_column_too_many_or_too_few_is_found(database_url: str) -> None:
-    async with (
-        connected(database_url) as owner,
-        open_pool(PoolSettings(url=lambda: as_service(database_url))) as pool,
-    ):
-        await owner.execute(f"GRANT UPDATE (caller) ON disclosures TO {SERVICE_ROLE}")
-        await owner.execute(f"REVOKE UPDATE (last_at) ON disclosures FROM {SERVICE_ROLE}")
-        before = await judge_privileges(pool)
+    before, after = await mended(
+        database_url,
+        f"GRANT UPDATE (caller) ON disclosures TO {SERVICE_ROLE}",
+        f"REVOKE UPDATE (last_at) ON disclosures FROM {SERVICE_ROLE}",
+    )
 
-        await migrate(database_url, service_role=SERVICE_ROLE)
-
-        after = await judge_privileges(pool)
     assert before.excess == ["UPDATE (caller) on disclosures"]
     assert before.missing == ["UPDATE (last_at) on disclosures"]
     assert (after.excess, after.missing) == ([], [])

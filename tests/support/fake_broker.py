@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, TypedDict, Unpack
@@ -34,7 +34,6 @@ from broker.service.messages import (
     StartedAuthorization,
 )
 from broker.service.rewrapping import RewrapProgress
-from broker.service.watch import Watch
 from broker.service.watching import Watching
 from support.grants import THE_NOW, some_grant
 from support.reports import some_report
@@ -148,18 +147,6 @@ class FakeBroker:
         if tenant in self.failures:
             raise self.failures[tenant]
         return self.served
-
-    def watch(self) -> AbstractContextManager[Watch]:
-        """Watches for real; `watching.moved` is the news."""
-        return self.watching.watch()
-
-    def subscribe(self, watch: Watch, tenant: str) -> None:
-        """Watches what is in `served`."""
-        self.watching.subscribe(watch, tenant)
-
-    def unsubscribe(self, watch: Watch, tenant: str) -> None:
-        """Watches no more."""
-        self.watching.unsubscribe(watch, tenant)
 
     async def _look(self, tenant: str) -> ServedToken:
         return await self.get_access_token(

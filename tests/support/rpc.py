@@ -88,7 +88,7 @@ class Served:
 def servicers_of(broker: FakeBroker, operations: OperationsService | None = None) -> Servicers:
     """Returns all services over one fake."""
     return Servicers(
-        tokens=TokenService(broker, broker),
+        tokens=TokenService(broker, broker.watching),
         grants=GrantService(consents=broker, grants=broker),
         operations=operations
         or OperationsService(

@@ -32,8 +32,10 @@ async def read_one(call: WatchCall) -> None:
 @in_virtual_time
 async def test_refusals_that_nobody_reads_do_not_pile_up() -> None:
     broker, caller = FakeBroker(), Caller(identity=ANONYMOUS, rpc="TokenService/WatchAccessTokens")
-    with broker.watch() as watch:
-        call = WatchCall(broker, watch, caller, hand_out=lambda *_: pytest.fail("no token"))
+    with broker.watching.watch() as watch:
+        call = WatchCall(
+            broker.watching, watch, caller, hand_out=lambda *_: pytest.fail("no token")
+        )
 
         with pytest.raises(InvalidRequest):
             await read_one(call)
