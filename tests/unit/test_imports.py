@@ -23,6 +23,7 @@ from broker.domain.imports import (
     Unreadable,
     WouldReplace,
     decide_import,
+    has_newer,
     not_presented,
     presented,
     refused,
@@ -145,3 +146,21 @@ def test_a_token_that_another_tenant_brought_is_not_presented_again(outcome: Imp
     step = decide_import(theirs, some_grant(tenant="acme"), may_replace=True)
 
     assert step == Rejected(error=ALREADY_PRESENTED)
+
+
+@pytest.mark.parametrize(
+    ("record", "shown", "tells"),
+    [
+        (STORED, A_TOKEN, True),
+        (PENDING, A_TOKEN, False),
+        (PENDING, None, False),
+        (rotated_unstored(PENDING, A_NEWER), A_TOKEN, True),
+        (rotated_unstored(PENDING, A_NEWER), A_NEWER, False),
+        (rotated_unstored(PENDING, A_NEWER), None, True),
+        (replace(PENDING, refresh_token=None), A_TOKEN, False),
+    ],
+)
+def test_a_record_tells_of_a_newer_token_than_the_one_that_was_shown(
+    record: Import, shown: RefreshToken | None, *, tells: bool
+) -> None:
+    assert has_newer(record, shown) is tells
