@@ -16,6 +16,7 @@ import pytest_asyncio
 from broker.dev.rundir import RunDirectory
 from broker.dev.servers import free_port
 from deploy.examples.connect.site import Site, application, binding_of
+from support.cli import own_environ
 from support.fleet import Fleet, fleet_of_a_module, until_true
 from support.onboarding import (
     Customer,
@@ -353,7 +354,12 @@ async def test_the_printed_command_serves_the_page(one: Fleet, replica: Replica)
     url = f"http://127.0.0.1:{free_port()}"
     arguments = ["-m", "deploy.examples.connect", "--broker", replica.target, "--url", url]
     started = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        sys.executable,
+        *arguments,
+        cwd=ROOT,
+        env=own_environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert started.stdout is not None
     said = (await started.stdout.readline()).decode()

@@ -325,10 +325,17 @@ async def test_clients_that_stay_do_not_hold_up_the_end() -> None:
         half_out.write(b"GET /livez HTTP/1.1\r\n")
         await idle.readuntil(b"alive\n")
 
-    assert (await idle.read(), await half.read()) == (b"", b"")
-    for writer in (idle_out, half_out):
+    for reader, writer in ((idle, idle_out), (half, half_out)):
+        assert await _rest(reader) == b""
         writer.close()
-        await writer.wait_closed()
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        # What a server that had not yet read all that was sent ends a connection by.
+        return b""
 
 
 async def test_nobody_is_answered_after_the_end() -> None:
