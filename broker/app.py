@@ -11,69 +11,39 @@ PostgreSQL, however long that takes (law 3); only then are the connections taken
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from broker import __version__
-from broker.chance import SystemChance
 from broker.config import ServeSettings
-from broker.domain.facts import HistoryLost
-from broker.guarding import Guarding, guarding
-from broker.lease.announcements import RedisAnnouncements
-from broker.lease.client import RedisClient
-from broker.lease.escrows import RedisEscrows
-from broker.lease.leases import RedisLeases
-from broker.ops.checks import PleoWatch, Subjects, checks
+from broker.ops.checks import Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
-from broker.ops.metrics import Metrics
-from broker.ops.observers import Observers
 from broker.ops.server import ops_server
-from broker.ops.spans import Spans
 from broker.ops.status_view import COLLECT_SECONDS, Overview
-from broker.pleo.provider import PleoProvider
-from broker.ports import Observer
+from broker.outside import Outside, Telling, open_outside, ports_of
 from broker.reporting import Reporter, Reporting
 from broker.rpc.admin import admin_edge, admin_socket
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
-from broker.rpc.observing import CallObserver
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
 from broker.rpc.token_service import TokenService
 from broker.service.build import build_service
-from broker.service.foundation import Options, Ports
+from broker.service.foundation import Options
 from broker.service.loops import repeat
 from broker.service.rewrapping import Rewrapping
 from broker.service.running import Service
 from broker.service.starting import Registration
-from broker.store.consents import PostgresConsents
-from broker.store.escrow_sealing import EscrowSealer
-from broker.store.fleet import PostgresFleet
-from broker.store.grants import PostgresGrants
-from broker.store.home import HomeDiffersError, admission
-from broker.store.pool import Pool, open_pool
-from broker.store.records import PostgresRecords
-from broker.store.renewals import PostgresRenewals
-from broker.store.rewrapping import PostgresKeys
-from broker.store.sealing import Keyring
-from broker.store.tally import PostgresTally
-from broker.store.unreadable import UnreadableRecords
+from broker.store.home import HomeDiffersError
 from broker.store.upkeep import maintain
-from broker.watching import Watching
-from broker.wiring import home, pool_settings, provider_settings, redis_client
+from broker.wiring import home
 
 _SETTLING_PATIENCE: Final = 10.0
 """Seconds for flights that hold nothing, after the calls' own grace: time to read a row twice. With
 that grace of 10 s it fits into the 30 s that Kubernetes gives by default."""
-
-_CHECK_CONNECTIONS: Final = 2
-"""For health alone: a check must not wait behind a herd, nor a herd behind a check."""
 
 _HOUR: Final = 3600.0
 """Seconds between turns of the upkeep: partitions are made a week ahead."""
@@ -83,17 +53,6 @@ Loop: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 Loops: TypeAlias = Mapping[str, Loop]
 """What runs in the background, by name; each until it is cancelled."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
-    """Who is told what happens."""
-
-    log: Observer
-    metrics: Metrics
-    calls: CallObserver
-    spans: Spans | None = None
-    """None: nothing is traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,24 +67,6 @@ class Running:
     """Done when the database turns out to be another broker's home: this one must end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outside:
-    """What was opened: where grants are, who refreshes them, and who is told."""
-
-    watching: Watching
-    keyring: Keyring
-    pool: Pool
-    checking: Pool
-    redis: RedisClient
-    provider: PleoProvider
-    pleo: PleoWatch
-    escrows: RedisEscrows
-    tally: PostgresTally
-    keys: PostgresKeys
-    observer: Observer
-    guarding: Guarding
-
-
 @asynccontextmanager
 async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Running]:
     """Runs a broker as long as the context lasts.
@@ -138,11 +79,11 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
         AddressUnavailableError, OSError: an address cannot be listened on.
     """
     async with AsyncExitStack() as opened:
-        outside = await _open(settings, telling, opened)
+        outside = await open_outside(settings, telling, opened)
         # Two groups: a loop that fails ends the broker in order, and cancels no flight (law 3).
         async with asyncio.TaskGroup() as flight_group, asyncio.TaskGroup() as loop_group:
             options = _options(settings, replica=outside.watching.replica)
-            service = build_service(_ports(settings, outside), options, flight_group)
+            service = build_service(ports_of(settings, outside), options, flight_group)
             outside.watching.show(service)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
             health = _health(settings, outside, telling, service, refused=refused)
@@ -177,75 +118,7 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
                 )
 
 
-async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStack) -> _Outside:
-    pleo = PleoWatch()
-    # Spans first: the log's line of a flight's start names the trace.
-    traced = () if telling.spans is None else (telling.spans,)
-    observer = Observers((*traced, telling.log, telling.metrics, pleo))
-    unreadable = UnreadableRecords(observer.observe)
-    telling.metrics.watch_unreadable(unreadable)
-    keyring = Keyring.from_file(settings.keyset_file, unreadable=unreadable)
-    address = pool_settings(settings)
-    checking = replace(address, size=_CHECK_CONNECTIONS)
-    serving = replace(address, admit=admission(home(settings), keyring))
-    provider = PleoProvider(provider_settings(settings))
-    pool = await opened.enter_async_context(open_pool(serving))
-    redis = await opened.enter_async_context(redis_client(settings, observer=observer))
-    watching = Watching(
-        metrics=telling.metrics,
-        pool=pool,
-        keyring=keyring,
-        observer=observer,
-        # A host may run several, and one that was restarted is another one.
-        replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
-    )
-    return _Outside(
-        watching=watching,
-        keyring=keyring,
-        pool=pool,
-        checking=await opened.enter_async_context(open_pool(checking)),
-        redis=redis,
-        provider=await opened.enter_async_context(provider),
-        pleo=pleo,
-        escrows=RedisEscrows(redis, EscrowSealer(keyring), prefix=_prefix(settings)),
-        keys=PostgresKeys(pool, keyring),
-        tally=PostgresTally(pool, keepalive=settings.keepalive),
-        observer=observer,
-        guarding=guarding(settings, observer=observer),
-    )
-
-
-def _prefix(settings: ServeSettings) -> str:
-    """Returns what all our keys in Redis begin with."""
-    return f"token-broker:{settings.home}:"
-
-
-def _ports(settings: ServeSettings, outside: _Outside) -> Ports:
-    def on_history_lost(tenant: str, number: int, error: str) -> None:
-        outside.observer.observe(HistoryLost(tenant=tenant, number=number, error=error))
-
-    prefix = _prefix(settings)
-    return Ports(
-        store=PostgresGrants(
-            outside.pool,
-            outside.keyring,
-            allow_shared_subject=settings.allow_shared_subject,
-            on_history_lost=on_history_lost,
-        ),
-        fleet=PostgresFleet(outside.pool),
-        renewals=PostgresRenewals(outside.pool, keepalive=settings.keepalive),
-        consents=PostgresConsents(outside.pool, outside.keyring),
-        records=PostgresRecords(outside.pool),
-        leases=RedisLeases(outside.redis, prefix=prefix, replica=outside.watching.replica),
-        escrows=outside.escrows,
-        announcements=RedisAnnouncements(outside.redis, prefix=prefix),
-        provider=outside.provider,
-        chance=SystemChance(),
-        observer=outside.observer,
-    )
-
-
-def _keys(outside: _Outside) -> Rewrapping:
+def _keys(outside: Outside) -> Rewrapping:
     return Rewrapping(outside.keys, outside.escrows, outside.observer)
 
 
@@ -272,7 +145,7 @@ def _options(settings: ServeSettings, *, replica: str) -> Options:
 
 def _health(
     settings: ServeSettings,
-    outside: _Outside,
+    outside: Outside,
     telling: Telling,
     service: Service,
     *,
@@ -299,7 +172,7 @@ def _health(
 
 def _loops(
     settings: ServeSettings,
-    outside: _Outside,
+    outside: Outside,
     service: Service,
     health: Health,
     *,
@@ -374,7 +247,7 @@ def _servicers(service: Service, reporter: Reporter, keys: Rewrapping) -> Servic
 @asynccontextmanager
 async def _listening(
     settings: ServeSettings,
-    outside: _Outside,
+    outside: Outside,
     telling: Telling,
     servicers: Servicers,
     *,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from broker import __version__
-from broker.app import Running, Telling, running
+from broker.app import Running, running
 from broker.config import LogLevel, ServeSettings
 from broker.ops.call_log import CallLog
 from broker.ops.calls import CallObservers, about_call
@@ -20,6 +20,7 @@ from broker.ops.logs import Log
 from broker.ops.metrics import Metrics
 from broker.ops.spans import Spans, current_trace_id
 from broker.ops.tracing import tracing
+from broker.outside import Telling
 from broker.store.home import HomeDiffersError
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)

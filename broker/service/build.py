@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from broker.domain.grant import Grant
+from broker.service.arming import Arming
 from broker.service.canary import CanaryKeeper
 from broker.service.completing import Completing
 from broker.service.consenting import Consenting, longest_wait
@@ -187,13 +188,16 @@ def _watching(obtain: Obtain, usage: Usage, news: News) -> Watching:
 
 
 def _fetcher(ports: Ports, parts: Consenting, *, base: Base) -> Fetcher:
+    arming = Arming(parts.claims, base.rows, base.times, ports.observer, adoption=base.adoption)
     refresher = Refresher(
-        parts.claims,
-        parts.wire,
-        parts.settler,
-        ports.observer,
+        claims=parts.claims,
+        arming=arming,
+        wire=parts.wire,
+        settler=parts.settler,
         fleet=base.fleet,
+        weighing=base.weighing,
         turnstile=base.turnstile,
+        observer=ports.observer,
     )
     return Fetcher(
         base.writing_back,
@@ -229,6 +233,7 @@ def _guarding(
     overseer = Overseer(rows=base.rows, memory=base.memory, news=base.news)
     guard = GuardKeeper(
         fleet=base.fleet,
+        weighing=base.weighing,
         store=ports.fleet,
         overseer=overseer,
         adoption=base.adoption,

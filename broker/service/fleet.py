@@ -1,8 +1,7 @@
 """What all replicas share: the breaker and the guard's state, as this replica last heard.
 
 PostgreSQL has the word. What is known here is at most a poll old (law 6), and whoever would change
-it decides again where the row has changed. None of it stands in the way of a pair: answers are
-noted after their settlement.
+it decides again where the row has changed.
 """
 
 from __future__ import annotations
@@ -13,27 +12,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from broker.domain import guard as guards
-from broker.domain.answers import Answer, Refused
 from broker.domain.breaker import (
     Breaker,
     admits,
-    after_answer,
     error_of_breaker,
     is_from_before,
-    is_worth_weighing,
     probing,
 )
 from broker.domain.errors import StoreUnavailable
-from broker.domain.evidence import Evidence
-from broker.domain.facts import BreakerMoved, EvidenceUnread, GuardMoved, PastChanged
+from broker.domain.facts import BreakerMoved, GuardMoved, PastChanged
 from broker.domain.fleet import FleetState
-from broker.domain.grant import Doubt
 from broker.domain.guard import Guard, GuardState
 from broker.domain.past import noticed, rewound
 from broker.domain.times import AttemptTimes
-from broker.ports import AnsweredRefresh, FleetSnapshot, FleetStore, Observer
-from broker.service.endings import error_of, outcome_of
+from broker.ports import FleetSnapshot, FleetStore, Observer
 from broker.service.settle import Claimed
 
 POLL_SECONDS: Final = 2.0
@@ -70,20 +62,17 @@ class Fleet:
         observer: Observer,
         *,
         times: AttemptTimes,
-        hold_for: timedelta,
         replica: str,
         build: str,
     ) -> None:
-        """`hold_for`: how long the guard waits for an engineer. `build`: the broker's version."""
+        """`replica`, `build`: this process's name, and the broker's version."""
         self._store = store
         self._observer = observer
         self._times = times
-        self._hold_for = hold_for
         self.replica = replica
         self._build = build
         self._seen: _Seen | None = None
         self._told = FleetState()
-        self._unweighed: tuple[Claimed, Refused] | None = None
         self.alive = 1
         """How many replicas there are; what they share is divided by it."""
 
@@ -187,54 +176,6 @@ class Fleet:
             return state
         return replace(state, breaker=probing(state.breaker, now=now, span=self._times.span))
 
-    async def weigh_refusal(self, claimed: Claimed, refused: Refused) -> None:
-        """Lets the guard hold where this refusal is one too many; before it is settled.
-
-        And after it: refusals that come together see each other's lines only then, and what was
-        believed is held back. How the guard stands is read anew, since a grant that is believed
-        dead in the seconds until the next poll has its customer called. Never raises.
-        """
-        if not await self._weighed(claimed, refused):
-            self._unweighed = claimed, refused
-
-    async def _weighed(self, claimed: Claimed, refused: Refused) -> bool:
-        """Weighs a refusal, and says whether PostgreSQL let it."""
-        if not await self._poll_if_possible(claimed):
-            return False
-        if self.is_holding():
-            return True
-        evidence = await self._evidence(claimed, refused)
-        if evidence is None or not guards.trips(evidence):
-            return evidence is not None
-
-        def held(state: FleetState, now: datetime) -> FleetState:
-            guard = guards.hold(state.guard, now=now, hold_for=self._hold_for)
-            return replace(state, guard=guard)
-
-        return await self._change_if_possible(held, claimed)
-
-    async def weigh_what_is_owed(self) -> None:
-        """Weighs a refusal that PostgreSQL could not be asked about. Never raises."""
-        owed, self._unweighed = self._unweighed, None
-        if owed is not None:
-            await self.weigh_refusal(*owed)
-
-    async def note(self, claimed: Claimed, answer: Answer) -> None:
-        """Lets the breaker open, stay or close by an answer. Never raises."""
-        if self.breaker is None and not is_worth_weighing(answer):
-            return
-        evidence = await self._evidence(claimed, answer)
-        if evidence is None:
-            return
-
-        def weighed(state: FleetState, _now: datetime) -> FleetState:
-            breaker = after_answer(
-                state.breaker, answer, evidence, claimed_at=claimed.attempt.started_at
-            )
-            return replace(state, breaker=breaker)
-
-        await self._change_if_possible(weighed, claimed)
-
     async def change(self, propose: Callable[[FleetState, datetime], FleetState]) -> bool:
         """Changes the row as proposed; says whether there was anything to change.
 
@@ -255,42 +196,6 @@ class Fleet:
             seen = await self._read()
             if not seen.snapshot.live:
                 raise StoreUnavailable("a standby answers reads")  # see `Rows.write`
-
-    async def _poll_if_possible(self, claimed: Claimed) -> bool:
-        try:
-            await self.poll()
-        except StoreUnavailable:
-            self._report_unread(claimed)
-            return False
-        return True
-
-    async def _change_if_possible(
-        self, propose: Callable[[FleetState, datetime], FleetState], claimed: Claimed
-    ) -> bool:
-        try:
-            await self.change(propose)
-        except StoreUnavailable:
-            self._report_unread(claimed)
-            return False
-        return True
-
-    async def _evidence(self, claimed: Claimed, answer: Answer) -> Evidence | None:
-        answered = AnsweredRefresh(
-            tenant=claimed.reading.grant.tenant,
-            number=claimed.attempt.number,
-            outcome=outcome_of(answer),
-            error=error_of(answer),
-            was_in_doubt=claimed.reading.grant.doubt is not Doubt.NONE,
-        )
-        try:
-            return await self._store.weigh(answered)
-        except StoreUnavailable:
-            self._report_unread(claimed)
-            return None
-
-    def _report_unread(self, claimed: Claimed) -> None:
-        tenant = claimed.reading.grant.tenant
-        self._observer.observe(EvidenceUnread(tenant=tenant, number=claimed.attempt.number))
 
     async def _read(self) -> _Seen:
         asked_at = asyncio.get_running_loop().time()

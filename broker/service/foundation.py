@@ -32,6 +32,7 @@ from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
 from broker.service.starting import Registration
 from broker.service.turnstile import Turnstile
+from broker.service.weighing import Weighing
 from broker.service.wire import Wire
 from broker.service.writing_back import WritingBack
 
@@ -96,6 +97,7 @@ class Base:
     writing_back: WritingBack
     times: AttemptTimes
     fleet: Fleet
+    weighing: Weighing
     turnstile: Turnstile
 
 
@@ -108,7 +110,6 @@ def base_of(ports: Ports, options: Options) -> Base:
         ports.fleet,
         observer,
         times=times,
-        hold_for=options.guard_hold,
         replica=options.replica,
         build=options.build,
     )
@@ -131,6 +132,7 @@ def base_of(ports: Ports, options: Options) -> Base:
         writing_back=WritingBack(rows, recall, memory, news, observer),
         times=times,
         fleet=fleet,
+        weighing=Weighing(fleet, ports.fleet, observer, hold_for=options.guard_hold),
         turnstile=Turnstile(
             most_at_once=options.max_concurrency, rate=lambda: options.max_rate / fleet.alive
         ),
@@ -144,7 +146,6 @@ def consenting_of(ports: Ports, options: Options, base: Base) -> Consenting:
         base.times,
         ports.chance,
         ports.observer,
-        adoption=base.adoption,
         replica=options.replica,
     )
     settler = Settler(

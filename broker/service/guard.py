@@ -31,6 +31,7 @@ from broker.service.adoption import Adoption
 from broker.service.fleet import Fleet
 from broker.service.overseeing import Overseer
 from broker.service.rows import Act, Reading
+from broker.service.weighing import Weighing
 
 TURN_SECONDS: Final = 2.0
 """Between turns, and what one replica learns has to reach all within five."""
@@ -63,6 +64,7 @@ class GuardKeeper:
     """The guard's hands, in this replica."""
 
     fleet: Fleet
+    weighing: Weighing
     store: FleetStore
     overseer: Overseer
     adoption: Adoption
@@ -77,7 +79,7 @@ class GuardKeeper:
         Raises:
             BrokerError: the rest is done at the next turn.
         """
-        await self.fleet.weigh_what_is_owed()
+        await self.weighing.weigh_what_is_owed()
         await self.fleet.change(_decided_when_due)
         guard = self.fleet.guard
         match guard.state:

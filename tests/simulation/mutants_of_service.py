@@ -18,7 +18,7 @@ from broker.domain.grant import Attempt, AttemptKind, AttemptPhase, Grant
 from broker.domain.past import Past
 from broker.domain.requests import TokenRequest
 from broker.ports import Presentation, WireWindow
-from broker.service import claim, obtain, rows, settle, wire
+from broker.service import arming, claim, obtain, rows, settle, wire
 from broker.service.adoption import Adoption
 from broker.service.flights import Flight, Flights
 from broker.service.messages import ServedToken
@@ -35,10 +35,10 @@ def own_time_is_not_checked() -> AbstractContextManager[None]:
 
 
 def there_is_no_quarantine() -> AbstractContextManager[None]:
-    async def at_once(_self: claim.Claims, _claimed: settle.Claimed) -> None:
+    async def at_once(_self: arming.Arming, _claimed: settle.Claimed) -> None:
         return None
 
-    return replaced((claim.Claims, "_quarantine", at_once))
+    return replaced((arming.Arming, "_quarantine", at_once))
 
 
 def escrows_are_never_looked_for() -> AbstractContextManager[None]:
@@ -148,18 +148,18 @@ def exchange_takes_no_claim() -> AbstractContextManager[None]:
 
 
 def escrows_are_looked_for_before_arming_only() -> AbstractContextManager[None]:
-    async def armed(self: claim.Claims, claimed: settle.Claimed) -> settle.Claimed | Reading:
+    async def armed(self: arming.Arming, claimed: settle.Claimed) -> settle.Claimed | Reading:
         if claimed.attempt.phase is AttemptPhase.ARMED:
             return claimed
         await self._quarantine(claimed)
         looked = await self._unless_escrowed(claimed)
         return looked if isinstance(looked, Reading) else await self._arm(claimed)
 
-    return replaced((claim.Claims, "armed", armed))
+    return replaced((arming.Arming, "armed", armed))
 
 
 def escrow_that_cannot_be_adopted_is_ignored() -> AbstractContextManager[None]:
-    async def look(self: claim.Claims, claimed: settle.Claimed) -> settle.Claimed | Reading:
+    async def look(self: arming.Arming, claimed: settle.Claimed) -> settle.Claimed | Reading:
         found = await self._adoption.find(claimed.reading.grant.tenant)
         if found is None:
             return await self._without_looking(claimed)
@@ -169,7 +169,7 @@ def escrow_that_cannot_be_adopted_is_ignored() -> AbstractContextManager[None]:
                 return await self._let_go(claimed, reading)
         return claimed
 
-    return replaced((claim.Claims, "_unless_escrowed", look))
+    return replaced((arming.Arming, "_unless_escrowed", look))
 
 
 def reader_forgets_an_escrow_that_postgresql_refuses() -> AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from broker.ports import Snapshot
 from broker.sandbox.record import Counts
 from broker.sandbox.settings import ReuseMode, Settings
 from broker.service.adoption import Adoption
+from broker.service.arming import Arming
 from broker.service.claim import Claims
 from broker.service.fetch import Fetcher
 from broker.service.fleet import Fleet as KnownFleet
@@ -37,6 +38,7 @@ from broker.service.rows import Reading, Rows
 from broker.service.safekeeping import Safekeeping
 from broker.service.settle import Settler
 from broker.service.turnstile import Turnstile
+from broker.service.weighing import Weighing
 from broker.service.wire import Wire
 from broker.service.writing_back import WritingBack
 from support.fake_escrows import FakeEscrows
@@ -157,6 +159,8 @@ class Replica:
     news: News
     recall: Recall
     claims: Claims
+    arming: Arming
+    weighing: Weighing
     adoption: Adoption
     writing_back: WritingBack
     settler: Settler
@@ -214,9 +218,8 @@ class Fleet:
         rows, memory, recall = Rows(store, TIMES), Memory(), Recall()
         chance = CountingChance(name)
         shared = FakeFleetStore(self.world)
-        known = KnownFleet(
-            shared, told, times=TIMES, hold_for=GUARD_HOLD, replica=name, build="test"
-        )
+        known = KnownFleet(shared, told, times=TIMES, replica=name, build="test")
+        weighing = Weighing(known, shared, told, hold_for=GUARD_HOLD)
         news = News(store, FakeAnnouncements(self.redis), memory, told, recall=recall, fleet=known)
         escrows = FakeEscrows(self.redis)
         consents = FakeConsentStore(self.world)
@@ -224,7 +227,8 @@ class Fleet:
             escrows, rows, memory, news, consents=consents, recall=recall, observer=told
         )
         writing_back = WritingBack(rows, recall, memory, news, told)
-        claims = Claims(rows, TIMES, chance, told, adoption=adoption, replica=name)
+        claims = Claims(rows, TIMES, chance, told, replica=name)
+        arming = Arming(claims, rows, TIMES, told, adoption=adoption)
         settler = Settler(
             rows,
             holdings,
@@ -236,7 +240,16 @@ class Fleet:
         )
         wire = Wire(self.pleo, TIMES, holdings, told)
         turnstile = Turnstile(most_at_once=50, rate=lambda: self.rate / known.alive)
-        refresher = Refresher(claims, wire, settler, told, fleet=known, turnstile=turnstile)
+        refresher = Refresher(
+            claims=claims,
+            arming=arming,
+            wire=wire,
+            settler=settler,
+            fleet=known,
+            weighing=weighing,
+            turnstile=turnstile,
+            observer=told,
+        )
         fetcher = Fetcher(
             writing_back,
             memory,
@@ -256,6 +269,8 @@ class Fleet:
             news=news,
             recall=recall,
             claims=claims,
+            arming=arming,
+            weighing=weighing,
             adoption=adoption,
             writing_back=writing_back,
             settler=settler,

@@ -19,7 +19,7 @@ from broker.domain.grant import (
     GrantState,
 )
 from broker.domain.history import AttemptOutcome
-from broker.service.claim import WATCH_PAUSE
+from broker.service.arming import WATCH_PAUSE
 from broker.service.rows import Reading
 from broker.service.settle import Claimed
 from support.fake_world import Call
@@ -235,7 +235,7 @@ async def test_a_disclaimed_attempt_is_presented_again_without_quarantine() -> N
         mine = await claimed(one)
 
         assert mine.attempt.phase is AttemptPhase.ARMED
-        assert await one.claims.armed(mine) is mine
+        assert await one.arming.armed(mine) is mine
         assert (seconds_gone(), outcomes(ours)) == (0, [])
 
 
@@ -263,7 +263,7 @@ async def test_the_quarantine_is_kept_when_postgresqls_clock_jumps() -> None:
         mine = await claimed(one)
         ours.world.now = lambda: mine.attempt.deadline - timedelta(seconds=1)
 
-        armed = await one.claims.armed(mine)
+        armed = await one.arming.armed(mine)
 
         assert isinstance(armed, Claimed)
         assert seconds_gone() == 20
@@ -275,7 +275,7 @@ async def test_arming_gives_a_new_deadline_and_own_time() -> None:
         ours.connect_expired(attempt=OVER)
         one = ours.replica()
 
-        armed = await one.claims.armed(await claimed(one))
+        armed = await one.arming.armed(await claimed(one))
 
         assert isinstance(armed, Claimed)
         assert armed.attempt == attempt_of(ours)
@@ -290,7 +290,7 @@ async def test_a_pair_stored_during_the_quarantine_ends_it() -> None:
         ours.connect_expired(attempt=OVER)
         one = ours.replica()
         mine = await claimed(one)
-        waiting = ours.tasks.create_task(one.claims.armed(mine), name="quarantine")
+        waiting = ours.tasks.create_task(one.arming.armed(mine), name="quarantine")
         await pass_time(4.5)
         stored = replace(ours.grant(), generation=8, pair=some_pair(8))
         ours.put(stored)
@@ -312,7 +312,7 @@ async def test_an_attempt_lost_during_the_quarantine_is_not_touched() -> None:
         theirs = some_attempt(number=14, attempt_id="theirs")
         ours.put(replace(ours.grant(), attempt=theirs))
 
-        outcome = await one.claims.armed(mine)
+        outcome = await one.arming.armed(mine)
 
         assert isinstance(outcome, Reading)
         assert attempt_of(ours) == theirs
@@ -327,7 +327,7 @@ async def test_a_grant_that_ended_during_the_quarantine_is_not_presented() -> No
         mine = await claimed(one)
         ours.put(replace(ours.grant(), state=GrantState.REVOKED, generation=8, pair=None))
 
-        outcome = await one.claims.armed(mine)
+        outcome = await one.arming.armed(mine)
 
         assert isinstance(outcome, Reading)
         assert ours.grant().attempt is None
@@ -342,7 +342,7 @@ async def test_a_quarantine_without_postgresql_does_not_count() -> None:
         mine = await claimed(one)
         ours.world.fail_next("read", times=3)
 
-        armed = await one.claims.armed(mine)
+        armed = await one.arming.armed(mine)
 
         assert isinstance(armed, Claimed)
         assert seconds_gone() == 23
@@ -356,7 +356,7 @@ async def test_a_quarantine_that_an_outage_drew_out_is_begun_again() -> None:
         mine = await claimed(one)
         ours.world.fail_next("read", times=15)
 
-        outcome = await one.claims.armed(mine)
+        outcome = await one.arming.armed(mine)
 
         assert isinstance(outcome, Reading)
         assert (ours.grant().attempt, ours.grant().doubt) == (None, Doubt.ABANDONED)
@@ -384,7 +384,7 @@ async def test_arming_that_is_not_acknowledged_sends_nothing(when: str) -> None:
         else:
             ours.world.on_departure = fail_the_arming
         with pytest.raises(StoreUnavailable):
-            await one.claims.armed(mine)
+            await one.arming.armed(mine)
 
         assert ours.counts().presentations == 0
 

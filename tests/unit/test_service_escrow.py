@@ -18,7 +18,7 @@ from broker.domain.facts import EscrowAdopted, EscrowsUnreachable, EscrowWritten
 from broker.domain.grant import AttemptPhase, Doubt, FailureKind, GrantState, TokenPair
 from broker.domain.history import AttemptOutcome
 from broker.sandbox.faults import Hold
-from broker.service.claim import blind_tries
+from broker.service.arming import blind_tries
 from broker.service.messages import ServedToken
 from support.fake_escrows import FakeEscrows
 from support.fake_world import Call

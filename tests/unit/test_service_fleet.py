@@ -493,7 +493,6 @@ async def test_a_row_that_only_a_standby_shows_is_not_tried_for_ever() -> None:
             SplitFleetStore(ours.world),
             Recorder(),
             times=TIMES,
-            hold_for=TIMES.span,
             replica="one",
             build="",
         )

@@ -144,7 +144,7 @@ async def test_nothing_is_armed_while_claims_wait() -> None:
         assert isinstance(claimed, Claimed)
         await restored(ours, ours.world.save(), one)
 
-        armed = await one.claims.armed(claimed)
+        armed = await one.arming.armed(claimed)
 
         assert not isinstance(armed, Claimed)
         assert ours.grant().attempt is None

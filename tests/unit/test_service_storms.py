@@ -48,7 +48,7 @@ async def test_a_quarantine_counts_no_time_in_which_nothing_can_be_stored() -> N
                 raise StoreUnavailable("read only")
 
         ours.world.on_arrival = read_only
-        await one.claims.armed(claimed)
+        await one.arming.armed(claimed)
 
         assert seconds_gone() >= 19 + TIMES.quarantine.total_seconds()
 
