@@ -21,8 +21,13 @@ async def repeat(
     while True:
         try:
             await turn()
-        except BrokerError as error:
-            observer.observe(LoopFailed(loop=name, error=error.reason))
         except Exception as error:  # noqa: BLE001 - see above; reported with its type
-            observer.observe(LoopFailed(loop=name, error=type(error).__name__))
+            observer.observe(LoopFailed(loop=name, error=_name_of(error)))
         await asyncio.sleep(pause)
+
+
+def _name_of(error: Exception) -> str:
+    """Returns the first failure's name: a task group's own says nothing."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error.reason if isinstance(error, BrokerError) else type(error).__name__

@@ -87,7 +87,9 @@ class Renewing:
             return ()
         try:
             in_use = await self._renewals.take(Planned.IN_USE, limit=limit)
-            if len(in_use) >= limit:
+            # What the guard holds back grows with each refusal. What is in use is shown within
+            # minutes anyway, when its callers ask; what is idle has days.
+            if len(in_use) >= limit or self._fleet.is_holding():
                 return in_use
             idle = await self._renewals.take(Planned.IDLE, limit=limit - len(in_use))
         except BrokerError as error:

@@ -104,14 +104,15 @@ class Service:
         await self._landed(LANDING_SECONDS)
         self.token_flights.abandon()
         self.grant_flights.abandon()
-        await self._write_disclosures()
+        # Once: whoever holds up an end waits for pairs, and these are none.
+        await self._write_last("disclosures", self.disclosures.flush)
+        await self._write_last("usage", self.usage.flush)
 
-    async def _write_disclosures(self) -> None:
-        # Once: whoever holds up an end waits for pairs, and this is not one.
+    async def _write_last(self, name: str, flush: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self.disclosures.flush()
+            await flush()
         except StoreUnavailable as error:
-            self.observer.observe(LoopFailed(loop="disclosures", error=error.reason))
+            self.observer.observe(LoopFailed(loop=name, error=error.reason))
 
     async def _landed(self, patience: float) -> None:
         try:

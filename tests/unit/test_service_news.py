@@ -209,6 +209,7 @@ async def test_a_loop_goes_on_after_any_failure() -> None:
             raise StoreUnavailable("away")
         if len(turns) == 2:
             raise ZeroDivisionError
+        raise ExceptionGroup("of a task group", [ExceptionGroup("", [StoreUnavailable("away")])])
 
     async with running(repeat("polls", turn, pause=POLL_SECONDS, observer=told)):
         await pass_time(5)
@@ -217,4 +218,5 @@ async def test_a_loop_goes_on_after_any_failure() -> None:
     assert told.facts == [
         LoopFailed(loop="polls", error="STORE_UNAVAILABLE"),
         LoopFailed(loop="polls", error="ZeroDivisionError"),
+        LoopFailed(loop="polls", error="STORE_UNAVAILABLE"),
     ]

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from broker.domain.breaker import Breaker, BreakerCause
 from broker.domain.facts import AttemptClaimed, FlightStarted, LoopFailed, RenewalEnded
+from broker.domain.guard import Guard, hold
 from broker.domain.renewal import Planned
 from broker.ports import Due
 from broker.sandbox.faults import Hold
@@ -205,6 +206,24 @@ async def test_while_the_breaker_is_open_nothing_is_renewed() -> None:
             await pass_time(30)
 
             assert ours.counts().presentations == 0
+
+
+@in_virtual_time
+async def test_while_the_guard_holds_what_is_idle_waits() -> None:
+    async with fleet() as ours:
+        connect_used(ours, due_in=0)
+        ours.connect_expired(tenant="idle", subject=None, refreshed_at=THE_NOW - KEEPALIVE)
+        guard = hold(ours.world.fleet.guard, now=virtual_now(), hold_for=AN_HOUR)
+        ours.world.fleet = replace(ours.world.fleet, guard=guard)
+        async with looping(desk(ours), "fleet", "renewals"):
+            await pass_time(30)
+
+            assert rotated(ours) == ["acme"]
+
+            ours.world.fleet = replace(ours.world.fleet, guard=Guard())
+            await pass_time(30)
+
+            assert rotated(ours) == ["acme", "idle"]
 
 
 @in_virtual_time

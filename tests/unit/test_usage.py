@@ -6,6 +6,7 @@ import pytest
 
 from broker.domain.errors import StoreUnavailable
 from broker.service.usage import BATCH, Usage
+from support.consent_service import desk
 from support.fake_store import FakeGrantStore
 from support.service import Gate, fleet, virtual_now
 from support.virtual_time import in_virtual_time, pass_time
@@ -76,3 +77,15 @@ async def test_what_is_noted_while_a_batch_is_written_comes_next() -> None:
         await flush
 
         assert (len(usage), gate.calls) == (2, ["note_used"])
+
+
+@in_virtual_time
+async def test_a_broker_that_ends_writes_who_has_asked() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        one = desk(ours)
+        await one.generation()
+
+        await one.service.settled(patience=1)
+
+        assert ours.grant().last_used_at == virtual_now()
