@@ -45,8 +45,8 @@ PLANTED = "a/planted+secret="
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def brokers(brokers: Fleet) -> Fleet:
-    """Two brokers, and one with a wrong client secret."""
-    await brokers.start(BROKER_PLEO_CLIENT_SECRET=A_SECRET)
+    """Two brokers, and one with a wrong client secret, whose event loop tells what it runs."""
+    await brokers.start(BROKER_PLEO_CLIENT_SECRET=A_SECRET, PYTHONASYNCIODEBUG="1")
     return brokers
 
 

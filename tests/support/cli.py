@@ -132,7 +132,7 @@ async def started(
 
 
 def own_environ() -> dict[str, str]:
-    """What a command of its own starts with: nothing of ours, and nothing that the suite adds."""
+    """What a command of its own starts with: nothing of ours, and nothing that adds words."""
     # asyncio's debugging says on standard error, which is compared, that a machine was busy.
     return {
         name: value
