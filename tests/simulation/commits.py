@@ -155,5 +155,7 @@ class Commits:
         for process in self._keeping.processes:
             if not process.is_dead:
                 kept += [pair for (of, _), pair in process.hands.items() if of == tenant]
-                kept += [pair for pair in process.remembered if self._laws.is_of(pair, tenant)]
+                # What was stored again is the row's, or a consent has replaced it.
+                owed = process.remembered - self._keeping.stored
+                kept += [pair for pair in owed if self._laws.is_of(pair, tenant)]
         return [presented, *(pair for pair in dict.fromkeys(kept) if self._keeping.keepers(pair))]
