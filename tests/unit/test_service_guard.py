@@ -658,3 +658,24 @@ async def test_refusals_after_a_decision_are_counted_anew() -> None:
 
         assert {type(answer) for answer in few} == {ReauthRequired}
         assert isinstance(await ask(one, "t5"), GrantHeld)
+
+
+@pytest.mark.parametrize("release", Release)
+@in_virtual_time
+async def test_what_was_counted_before_a_decision_undoes_none(release: Release) -> None:
+    """Two see that the refusals are too many; the second writes it when all is decided."""
+    async with fleet() as ours:
+        one, two = desk(ours), desk(ours, "two")
+        await refused(one, FIVE[:4])
+        slow = HoldOne("apply fleet", 1)
+        ours.world.on_arrival = slow
+        late = two.call(refused(two, FIVE[4:]))
+        await slow.reached.wait()
+        await refused(one, ["t6"])
+        await one.service.guard.release(release, by="anna", reason="we saw it")
+
+        slow.let_go()
+        await late
+
+        assert guard_of(ours).state is not GuardState.HOLDING
+        assert guard_of(ours).counted_from is not None
