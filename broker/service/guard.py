@@ -78,13 +78,13 @@ class GuardKeeper:
             BrokerError: the rest is done at the next turn.
         """
         await self.fleet.weigh_what_is_owed()
+        # First: what is decided is about these too, and none is held back once it is.
+        await self._hold_back()
         await self.fleet.change(_decided_when_due)
         guard = self.fleet.guard
         match guard.state:
-            case GuardState.WATCHING:
+            case GuardState.WATCHING | GuardState.HOLDING:
                 return
-            case GuardState.HOLDING:
-                await self._hold_back(guard)
             case GuardState.CONFIRMING | GuardState.DISCARDING:
                 await self._release_batch(guard)
             case _:
@@ -102,6 +102,7 @@ class GuardKeeper:
             return replace(state, guard=guard)
 
         await self.fleet.poll()
+        await self._hold_back()
         await self._note(release, by=by, reason=reason)
         await self.fleet.change(decided)
         released, guard = 0, self.fleet.guard
@@ -143,7 +144,11 @@ class GuardKeeper:
             for tenant in held:
                 await self._confirm(tenant, act, blind_from=None)
 
-    async def _hold_back(self, guard: Guard) -> None:
+    async def _hold_back(self) -> None:
+        """Holds what was refused shortly before the guard began to hold, if it does."""
+        guard = self.fleet.guard
+        if guard.state is not GuardState.HOLDING:
+            return
         act = Act(call="guard HOLD", reason="many grants were refused at once")
         for tenant in await self.store.tenants(Guarded.BELIEVED, limit=BATCH):
             await self._write(tenant, lambda row: hold_back(row.grant, guard), act)

@@ -679,3 +679,28 @@ async def test_what_was_counted_before_a_decision_undoes_none(release: Release) 
 
         assert guard_of(ours).state is not GuardState.HOLDING
         assert guard_of(ours).counted_from is not None
+
+
+@in_virtual_time
+async def test_a_decision_is_about_those_too_that_no_turn_has_held_back_yet() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await refused(one)
+
+        released = await discard(one)
+
+        assert released == Released(released=5, remaining=0)
+        assert states(ours) == {ACTIVE}
+
+
+@in_virtual_time
+async def test_an_outage_as_long_as_the_hold_leaves_nobody_out_of_it() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await refused(one)
+        await pass_time(GUARD_HOLD.total_seconds())
+
+        await one.service.guard.turn()
+
+        assert states(ours) == {REAUTH}
+        assert all(ours.grant(tenant).quarantined_until for tenant in FIVE)
