@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from broker.domain import guard as guards
-from broker.domain.decision import Decision
+from broker.domain.decision import Decision, Unchanged, Why
 from broker.domain.errors import KeyUnavailable, RecordUnreadable
 from broker.domain.facts import ReauthBecameRequired
 from broker.domain.fleet import FleetState
@@ -204,6 +204,9 @@ class GuardKeeper:
         generation = (await self.overseer.rows.read(tenant)).grant.generation
 
         def decide(row: Reading) -> Decision:
+            if row.is_held_up():
+                # PostgreSQL has lost commits: who remembers a newer pair writes it back first.
+                return Unchanged(why=Why.TOO_EARLY)
             return confirm(
                 row.grant,
                 generation=generation,

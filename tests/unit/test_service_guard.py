@@ -704,3 +704,26 @@ async def test_an_outage_as_long_as_the_hold_leaves_nobody_out_of_it() -> None:
 
         assert states(ours) == {REAUTH}
         assert all(ours.grant(tenant).quarantined_until for tenant in FIVE)
+
+
+@in_virtual_time
+async def test_after_lost_commits_a_confirmation_waits_for_who_remembers_more() -> None:
+    async with fleet() as ours:
+        one, two = desk(ours), desk(ours, "two")
+        await one.service.news.poll()
+        await held_five(one)
+        await pass_time(QUARANTINE)
+        saved = ours.world.save()
+        await discard(one)
+        await ask(one, "t1")
+        ours.world.restore(saved)
+        await two.service.fleet.poll()
+
+        assert await confirm(two) == Released(released=0, remaining=5)
+        await one.service.news.poll()
+        await one.service.writing_back.turn()
+        await pass_time(TIMES.span.total_seconds())
+        await two.service.guard.turn()
+
+        assert states(ours, FIVE[:1]) == {ACTIVE}
+        assert states(ours, FIVE[1:]) == {REAUTH}
