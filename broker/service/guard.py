@@ -80,7 +80,7 @@ class GuardKeeper:
         await self.fleet.weigh_what_is_owed()
         # First: what is decided is about these too, and none is held back once it is.
         await self._hold_back()
-        await self.fleet.change(_decided_when_due)
+        await self.fleet.decide(_decided_when_due)
         guard = self.fleet.guard
         match guard.state:
             case GuardState.WATCHING | GuardState.HOLDING:
@@ -104,7 +104,7 @@ class GuardKeeper:
         await self.fleet.poll()
         await self._hold_back()
         await self._note(release, by=by, reason=reason)
-        await self.fleet.change(decided)
+        await self.fleet.decide(decided)
         released, guard = 0, self.fleet.guard
         while count := await self._release_batch(guard):
             released += count

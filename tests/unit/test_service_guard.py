@@ -727,3 +727,21 @@ async def test_after_lost_commits_a_confirmation_waits_for_who_remembers_more() 
 
         assert states(ours, FIVE[:1]) == {ACTIVE}
         assert states(ours, FIVE[1:]) == {REAUTH}
+
+
+@in_virtual_time
+async def test_a_decision_after_a_slow_look_is_not_ahead_of_its_time() -> None:
+    """Or what was counted until then would be counted again, and hold what it was about."""
+    async with fleet() as ours:
+        one = desk(ours)
+        await held_five(one)
+        slow = HoldOne("read fleet", 1)
+        ours.world.on_arrival = slow
+        deciding = one.call(discard(one))
+        await slow.reached.wait()
+        await pass_time(10)
+
+        slow.let_go()
+        await deciding
+
+        assert guard_of(ours).counted_from == virtual_now()
