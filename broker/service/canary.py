@@ -54,7 +54,7 @@ class CanaryKeeper:
             return
         grant = (await self.overseer.rows.read(canary.tenant)).grant
         if _has_rotated(grant, canary):
-            await self.fleet.change(_discarded)
+            await self.fleet.decide(_discarded)
         elif _is_to_be_asked(grant, canary):
             await self._let_out(canary)
             await self._ask(canary)

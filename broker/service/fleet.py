@@ -37,14 +37,20 @@ BEAT_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """The row, and the event loop's clock before it was asked for."""
+    """The row, and the event loop's clock before it was asked for and when it came."""
 
     snapshot: FleetSnapshot
     asked_at: float
+    answered_at: float
 
     def now(self) -> datetime:
         """Returns PostgreSQL's time at this moment, or a little more."""
         elapsed = asyncio.get_running_loop().time() - self.asked_at
+        return self.snapshot.read_at + timedelta(seconds=elapsed)
+
+    def earliest_now(self) -> datetime:
+        """Returns PostgreSQL's time at this moment, or a little less."""
+        elapsed = asyncio.get_running_loop().time() - self.answered_at
         return self.snapshot.read_at + timedelta(seconds=elapsed)
 
     def is_overtaken_by(self, known: _Seen) -> bool:
@@ -176,7 +182,20 @@ class Fleet:
             return state
         return replace(state, breaker=probing(state.breaker, now=now, span=self._times.span))
 
-    async def change(self, propose: Callable[[FleetState, datetime], FleetState]) -> bool:
+    async def decide(self, propose: Callable[[FleetState, datetime], FleetState]) -> bool:
+        """As `change`, for what counts from now on: of a time not ahead of PostgreSQL's.
+
+        A decision that is ahead of its time passes for one of before the clock was set back, as
+        which it counts for nothing; and time itself decides no sooner than it should.
+        """
+        return await self.change(propose, clock=_Seen.earliest_now)
+
+    async def change(
+        self,
+        propose: Callable[[FleetState, datetime], FleetState],
+        *,
+        clock: Callable[[_Seen], datetime] = _Seen.now,
+    ) -> bool:
         """Changes the row as proposed; says whether there was anything to change.
 
         Raises:
@@ -184,14 +203,14 @@ class Fleet:
         """
         seen = self._seen or await self._read()
         while True:
-            before, now = seen.snapshot, seen.now()
+            before, now = seen.snapshot, clock(seen)
             after = propose(noticed(before.state, before.live, before.read_at), now)
             if after == before.state:
                 return False
             asked_at = asyncio.get_running_loop().time()
             written = await self._store.apply(before, after)
             if written is not None:
-                self._take(_Seen(snapshot=written, asked_at=asked_at))
+                self._take(_seen(written, asked_at))
                 return True
             seen = await self._read()
             if not seen.snapshot.live:
@@ -199,7 +218,7 @@ class Fleet:
 
     async def _read(self) -> _Seen:
         asked_at = asyncio.get_running_loop().time()
-        seen = _Seen(snapshot=await self._store.read(), asked_at=asked_at)
+        seen = _seen(await self._store.read(), asked_at)
         self._take(seen)
         return seen
 
@@ -219,6 +238,12 @@ class Fleet:
             self._observer.observe(
                 GuardMoved(state=guard.state, by=guard.decided_by, reason=guard.reason)
             )
+
+
+def _seen(snapshot: FleetSnapshot, asked_at: float) -> _Seen:
+    """Returns what has just come."""
+    answered_at = asyncio.get_running_loop().time()
+    return _Seen(snapshot=snapshot, asked_at=asked_at, answered_at=answered_at)
 
 
 def _without_probe(state: FleetState, now: datetime) -> FleetState:

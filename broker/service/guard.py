@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from broker.domain import guard as guards
-from broker.domain.decision import Decision
+from broker.domain.decision import Decision, Unchanged, Why
 from broker.domain.errors import KeyUnavailable, RecordUnreadable
 from broker.domain.facts import ReauthBecameRequired
 from broker.domain.fleet import FleetState
@@ -80,13 +80,13 @@ class GuardKeeper:
             BrokerError: the rest is done at the next turn.
         """
         await self.weighing.weigh_what_is_owed()
-        await self.fleet.change(_decided_when_due)
+        # First: what is decided is about these too, and none is held back once it is.
+        await self._hold_back()
+        await self.fleet.decide(_decided_when_due)
         guard = self.fleet.guard
         match guard.state:
-            case GuardState.WATCHING:
+            case GuardState.WATCHING | GuardState.HOLDING:
                 return
-            case GuardState.HOLDING:
-                await self._hold_back(guard)
             case GuardState.CONFIRMING | GuardState.DISCARDING:
                 await self._release_batch(guard)
             case _:
@@ -104,8 +104,9 @@ class GuardKeeper:
             return replace(state, guard=guard)
 
         await self.fleet.poll()
+        await self._hold_back()
         await self._note(release, by=by, reason=reason)
-        await self.fleet.change(decided)
+        await self.fleet.decide(decided)
         released, guard = 0, self.fleet.guard
         while count := await self._release_batch(guard):
             released += count
@@ -145,7 +146,11 @@ class GuardKeeper:
             for tenant in held:
                 await self._confirm(tenant, act, blind_from=None)
 
-    async def _hold_back(self, guard: Guard) -> None:
+    async def _hold_back(self) -> None:
+        """Holds what was refused shortly before the guard began to hold, if it does."""
+        guard = self.fleet.guard
+        if guard.state is not GuardState.HOLDING:
+            return
         act = Act(call="guard HOLD", reason="many grants were refused at once")
         for tenant in await self.store.tenants(Guarded.BELIEVED, limit=BATCH):
             await self._write(tenant, lambda row: hold_back(row.grant, guard), act)
@@ -201,6 +206,9 @@ class GuardKeeper:
         generation = (await self.overseer.rows.read(tenant)).grant.generation
 
         def decide(row: Reading) -> Decision:
+            if row.is_held_up():
+                # PostgreSQL has lost commits: who remembers a newer pair writes it back first.
+                return Unchanged(why=Why.TOO_EARLY)
             return confirm(
                 row.grant,
                 generation=generation,

@@ -48,19 +48,32 @@ class Weighing:
 
     async def _weighed(self, claimed: Claimed, refused: Refused) -> bool:
         """Weighs a refusal, and says whether PostgreSQL let it."""
-        if not await self._poll_if_possible(claimed):
-            return False
-        if self._fleet.is_holding():
-            return True
-        evidence = await self._evidence(claimed, refused)
-        if evidence is None or not guards.trips(evidence):
-            return evidence is not None
+        while await self._poll_if_possible(claimed):
+            if self._fleet.is_holding():
+                return True
+            counted_from = self._fleet.guard.counted_from
+            evidence = await self._evidence(claimed, refused)
+            if evidence is None or not guards.trips(evidence):
+                return evidence is not None
+            try:
+                await self._fleet.decide(self._holding(counted_from))
+            except StoreUnavailable:
+                self._report_unread(claimed)
+                return False
+        return False
+
+    def _holding(
+        self, counted_from: datetime | None
+    ) -> Callable[[FleetState, datetime], FleetState]:
+        """Returns the change to a guard that holds, for evidence that was counted from then on."""
 
         def held(state: FleetState, now: datetime) -> FleetState:
+            if state.guard.counted_from != counted_from:
+                return state  # decided on since, which stands: what is left is weighed anew
             guard = guards.hold(state.guard, now=now, hold_for=self._hold_for)
             return replace(state, guard=guard)
 
-        return await self._change_if_possible(held, claimed)
+        return held
 
     async def weigh_what_is_owed(self) -> None:
         """Weighs a refusal that PostgreSQL could not be asked about. Never raises."""
@@ -82,21 +95,14 @@ class Weighing:
             )
             return replace(state, breaker=breaker)
 
-        await self._change_if_possible(weighed, claimed)
+        try:
+            await self._fleet.change(weighed)
+        except StoreUnavailable:
+            self._report_unread(claimed)
 
     async def _poll_if_possible(self, claimed: Claimed) -> bool:
         try:
             await self._fleet.poll()
-        except StoreUnavailable:
-            self._report_unread(claimed)
-            return False
-        return True
-
-    async def _change_if_possible(
-        self, propose: Callable[[FleetState, datetime], FleetState], claimed: Claimed
-    ) -> bool:
-        try:
-            await self._fleet.change(propose)
         except StoreUnavailable:
             self._report_unread(claimed)
             return False

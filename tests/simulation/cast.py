@@ -41,11 +41,12 @@ from simulation.ports import (
 )
 from simulation.process import Process, Trap
 from simulation.quiet import Quiet
+from simulation.renewals import WayToRenewals
 from simulation.serving import DEFECT, Serving
 from simulation.store_ports import WayToConsents, WayToFleet, WayToGrants
 from simulation.story import Story
 from simulation.weather import Weather
-from support.consent_service import REGISTRATION, LongChance
+from support.consent_service import KEEPALIVE, REGISTRATION, LongChance
 from support.fake_escrows import FakeEscrows
 from support.fake_fleet import FakeFleetStore
 from support.fake_lease import FakeAnnouncements, FakeLeases
@@ -55,11 +56,10 @@ from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.service import Fleet, virtual_now
 
 _OF_THE_GUARD = frozenset({"guard", "canary"})
-"""Loops that do nothing until so many grants are refused as no schedule here has."""
+"""Loops that do nothing until more grants are refused than most schedules have."""
 
 _PLANNED_WORK = "renewals"
-"""Left out: its flights are those that callers start here at any moment, and a look at what is due
-in every second would be most of a schedule."""
+"""In some schedules: its flights are those that callers start here at any moment."""
 
 _DEFINITE = frozenset({AttemptOutcome.ROTATED, AttemptOutcome.REFUSED})
 
@@ -195,7 +195,7 @@ class Cast:
                 ports, options = self._ports(process), self._options(process)
                 process.service, process.tasks = build_service(ports, options, tasks), tasks
                 for name, loop in process.service.loops().items():
-                    if name == _PLANNED_WORK:
+                    if name == _PLANNED_WORK and not self.plan.is_renewing:
                         continue
                     if name in _OF_THE_GUARD and len(self.plan.tenants) < FEWEST_GRANTS:
                         continue  # it never holds
@@ -220,9 +220,18 @@ class Cast:
                 elsewhere=self.fleet.tasks,
             ),
             fleet=WayToFleet(
-                process=process, inner=FakeFleetStore(world), world=world, quiet=self.quiet
+                process=process,
+                inner=FakeFleetStore(world),
+                world=world,
+                guard=self.commits.guard,
+                quiet=self.quiet,
             ),
-            renewals=FakeRenewals(world, keepalive=timedelta(days=20)),
+            renewals=WayToRenewals(
+                process=process,
+                inner=FakeRenewals(world, keepalive=KEEPALIVE),
+                world=world,
+                quiet=self.quiet,
+            ),
             consents=WayToConsents(process=process, inner=FakeConsentStore(world)),
             records=FakeRecords(world),
             leases=WayToLeases(process=process, inner=FakeLeases(redis)),
@@ -245,4 +254,6 @@ class Cast:
             replica=process.name,
             registration=REGISTRATION,
             rejection_interval=timedelta(seconds=10),
+            guard_hold=timedelta(seconds=self.plan.guard_hold),
+            quarantine=timedelta(seconds=self.plan.guard_keeps),
         )

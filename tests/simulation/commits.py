@@ -7,12 +7,16 @@ import math
 from typing import Final
 
 from broker.domain.grant import AttemptPhase, Grant, GrantState, ReauthCause
+from simulation.guarding import GuardLaws
 from simulation.keeping import refresh_token_of
 from simulation.laws import NEWEST_WINS, ONE_PRESENTER, PLEOS_WORD, Laws
 from simulation.process import Process
 
 SPAN: Final = 30.0
 """Seconds of an attempt: so long nobody claims after commits were lost."""
+
+
+_DEAD: Final = frozenset({GrantState.HELD, GrantState.REAUTH_REQUIRED})
 
 
 def cause_of(row: Grant) -> ReauthCause | None:
@@ -27,6 +31,7 @@ class Commits:
         """`laws`: what presentations have shown."""
         self._laws = laws
         self._keeping = laws.keeping
+        self.guard = GuardLaws(laws)
         self._floors: dict[str, int] = {}
         """The last attempt's number when a tenant was last revoked."""
 
@@ -51,10 +56,12 @@ class Commits:
         if after.state is not before.state:
             cause = f" ({after.reauth.cause})" if after.reauth else ""
             self._laws.story.tell(process.name, f"commits {after.tenant} as {after.state}{cause}")
+        self.guard.judge(process, before, after)
+        if after.state in _DEAD and before.state is GrantState.ACTIVE:
+            self._judge_answered(process, before)
+            self._judge_cause(before, after)
         if after.state is GrantState.REAUTH_REQUIRED is not before.state:
-            if before.state is GrantState.ACTIVE:  # else the guard held it, and decides
-                self._judge_answered(process, before)
-            self._judge_reauth(before, after)
+            self._judge_alive(before)
         if after.state is GrantState.REVOKED is not before.state:
             self._floors[after.tenant] = before.last_attempt
             if after.generation == before.generation:
@@ -121,19 +128,25 @@ class Commits:
             what = f"attempt {attempt.number} owns the row, and was told no such thing"
             self._laws.story.break_law(PLEOS_WORD, what)
 
-    def _judge_reauth(self, before: Grant, after: Grant) -> None:
+    def _judge_alive(self, before: Grant) -> None:
         presented = refresh_token_of(before)
-        located = self._keeping.find(presented or "")
-        if presented is None or located is None or after.tenant in self._laws.haunted:
+        if presented is None or before.tenant in self._laws.haunted:
             return
         alive = [
             pair
-            for pair in self._pairs_of(after.tenant, presented)
+            for pair in self._pairs_of(before.tenant, presented)
             if self._keeping.is_alive(pair) and not self._laws.is_declined(pair)
+            if pair != presented or pair not in self._laws.wronged
         ]
         if alive:
             what = f"{self._keeping.name(alive[0])} is alive"
             self._laws.story.break_law(PLEOS_WORD, what)
+
+    def _judge_cause(self, before: Grant, after: Grant) -> None:
+        presented = refresh_token_of(before)
+        located = self._keeping.find(presented or "")
+        if presented is None or located is None or after.tenant in self._laws.haunted:
+            return
         if after.tenant in self._laws.bereft and cause_of(after) is not ReauthCause.ROTATION_LOST:
             what = f"{cause_of(after)} although commits were lost"
             self._laws.story.break_law(PLEOS_WORD, what)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -70,8 +70,10 @@ LATE_BY: Final = 22.0
 class Deeds:
     """Does what acts and traps are for."""
 
-    def __init__(self, cast: Cast) -> None:
+    def __init__(self, cast: Cast, companies: Mapping[str, str]) -> None:
+        """`companies`: by tenant."""
         self._cast = cast
+        self._companies = companies
 
     def start(self, slot: str) -> None:
         """Starts a process of a replica, unless one runs."""
@@ -110,6 +112,8 @@ class Deeds:
                 self._cast.fleet.pleo.sandbox.faults.add(fault, times=1 + int(act.choice * 40) % 2)
             case "twice":
                 self._double()
+            case "wrong click":
+                self._refuse_all(act)
             case "clock":
                 self._turn_clock(act)
             case "failover":
@@ -125,6 +129,22 @@ class Deeds:
             for tenant in self._cast.plan.tenants:
                 self._cast.laws.haunt(tenant, "what comes twice ends the grant, or is lost")
         self._cast.fleet.pleo.doubled += 1
+
+    def _refuse_all(self, act: Act) -> None:
+        """Lets Pleo refuse living grants for a time: all of them, or all but one."""
+        faults = self._cast.fleet.pleo.sandbox.faults
+        spared = act.tenant if act.choice < 0.3 else ""
+        rules = [
+            faults.add(refuse("invalid_grant"), times=None, grant_type="refresh_token", company=urn)
+            for tenant, urn in self._companies.items()
+            if tenant != spared
+        ]
+
+        def undo() -> None:
+            for rule in rules:
+                rule.remaining = 0
+
+        self._later(act.seconds, undo)
 
     def _turn_clock(self, act: Act) -> None:
         """Lets PostgreSQL's clock jump, as where another machine takes over."""

@@ -8,11 +8,13 @@ from typing import Final
 
 from broker.domain.errors import ReauthRequired, SubjectMismatch, TenantNotFound
 from broker.domain.grant import Grant, GrantState
+from broker.domain.guard import GuardState, Release
 from broker.service.messages import ServedToken
 from simulation.cast import Cast
 from simulation.keeping import refresh_token_of
 from simulation.laws import NOTHING_LOST, Shown
 from simulation.people import People
+from simulation.plan import What
 from simulation.process import Gone
 
 STUCK: Final = "all is well in the end"
@@ -21,6 +23,9 @@ PATIENCE_SECONDS: Final = 900.0
 """Attempts' deadlines, quarantines and pauses of a minute, one after another."""
 
 _TURN_SECONDS: Final = 5.0
+
+_CANARY_SECONDS: Final = 60.0
+"""In which a canary is chosen, presented, and believed, though its first attempt was lost."""
 
 _BY_OTHERS: Final = frozenset({"the company disconnected", "consented again"})
 """Ends of a grant at Pleo that no presentation brought about."""
@@ -41,6 +46,7 @@ class Ending:
             await self._well()
         for tenant in self.cast.plan.tenants:
             self._judge_lost(tenant)
+            self.cast.commits.guard.judge_left(tenant)
         for refresh_token in self.cast.laws.brought_by:
             self._judge_unstored(refresh_token)
 
@@ -48,6 +54,8 @@ class Ending:
         """Whether the next refresh will be one like any other."""
         world = self.cast.fleet.world
         row = world.rows[tenant].grant if tenant in world.rows else Grant(tenant=tenant)
+        if row.state is GrantState.HELD:
+            return False
         if row.state is not GrantState.ACTIVE:
             return row.attempt is None
         is_clean = row.attempt is None and not row.doubt and not row.failures.count
@@ -59,12 +67,24 @@ class Ending:
         return max([0.0, *left])
 
     async def _well(self) -> None:
-        give_up_at = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        began_at = asyncio.get_running_loop().time()
         while (wrong := await self._wrong()) and not self.cast.story.broken:
-            if asyncio.get_running_loop().time() > give_up_at:
+            gone = asyncio.get_running_loop().time() - began_at
+            if gone > PATIENCE_SECONDS:
                 self.cast.story.break_law(STUCK, wrong)
                 return
+            if gone > _CANARY_SECONDS:
+                # Who was let out and is refused again has left.
+                is_first = gone <= 2 * _CANARY_SECONDS
+                await self._decide(self.cast.plan.verdict if is_first else "confirm")
             await asyncio.sleep(_TURN_SECONDS)
+
+    async def _decide(self, verdict: What) -> None:
+        """Lets an engineer end a hold that no canary has ended, and nobody has waited for."""
+        is_holding = self.cast.fleet.world.fleet.guard.state is GuardState.HOLDING
+        process = self.cast.on(self.cast.plan.slots[0])
+        if is_holding and process is not None:
+            await self.people.decide(process, Release[verdict.upper()])
 
     async def _wrong(self) -> str:
         """Returns something that is not as it should be; nothing: all is well."""
@@ -96,6 +116,8 @@ class Ending:
                 return isinstance(told, ServedToken) and self._is_fresh(told, row)
             case GrantState.REAUTH_REQUIRED:
                 return isinstance(told, ReauthRequired)
+            case GrantState.HELD:
+                return False
             case _:
                 return isinstance(told, TenantNotFound)
 
@@ -111,11 +133,10 @@ class Ending:
         row = self.cast.fleet.world.rows.get(tenant)
         if row is None or row.grant.state is not GrantState.REAUTH_REQUIRED:
             return
-        # What was refused is destroyed after some minutes: then the last that was there.
-        rows = (each for _, each in reversed(self.cast.laws.states[tenant]))
-        presented = next(filter(None, map(refresh_token_of, rows)), "")
+        presented = self.cast.laws.last_refresh_token(tenant)
         located = self.cast.keeping.find(presented)
         was_ended = located is not None and located.grant.ended in _BY_OTHERS
+        was_ended |= presented in self.cast.laws.wronged
         if not was_ended and tenant not in self.cast.laws.doubtful:
             self.cast.story.break_law(NOTHING_LOST, f"{tenant} is lost, and every answer came")
 

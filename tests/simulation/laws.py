@@ -60,6 +60,9 @@ class Shown:
     is_refused: bool = False
     """The answer was that the grant is dead."""
 
+    answered_at: float = 0.0
+    """On the loop's clock."""
+
     brought: str = ""
     """The refresh token of the answer, if there was one."""
 
@@ -98,10 +101,13 @@ class Laws:
         """Tenants of which commits were lost, and nothing was stored since."""
 
         self.lost_at = -math.inf
+        """When PostgreSQL last lost commits, on the loop's clock."""
+
         self.renounced: set[str] = set()
         """Refresh tokens of pairs that came for a revoked grant."""
 
-        """When PostgreSQL last lost commits, on the loop's clock."""
+        self.wronged: set[str] = set()
+        """Refresh tokens that Pleo refused although they live."""
 
         self.haunted: set[str] = set()
         """Tenants to which something happened that no client can help; see above."""
@@ -301,6 +307,9 @@ class Laws:
     def answered(self, shown: Shown, answer: Answer) -> None:
         """Takes note of the answer that a process was given."""
         shown.is_over, shown.is_refused = True, isinstance(answer, Refused)
+        shown.answered_at = asyncio.get_running_loop().time()
+        if shown.is_refused and shown.refresh_token and self.keeping.is_alive(shown.refresh_token):
+            self.wronged.add(shown.refresh_token)
         issued = answer.refresh_token if isinstance(answer, Rotated) else None
         if issued is not None and shown.number:
             refresh_token = issued.reveal()
@@ -317,6 +326,27 @@ class Laws:
             each.is_refused and (each.process, each.tenant, each.number) == mine
             for each in self._shown
         )
+
+    def is_refused(self, refresh_token: str) -> bool:
+        """Whether Pleo ever said to one of us that it is dead."""
+        return any(each.is_refused and each.refresh_token == refresh_token for each in self._shown)
+
+    def was_rotated(self, tenant: str) -> bool:
+        """Whether one of us was ever given a new pair for an old one."""
+        return any(
+            each.tenant == tenant and each.refresh_token and each.brought for each in self._shown
+        )
+
+    def last_refresh_token(self, tenant: str) -> str:
+        """Returns the last that was in a tenant's row: what was refused is destroyed later."""
+        rows = (row for _, row in reversed(self.states[tenant]))
+        return next(filter(None, map(refresh_token_of, rows)), "")
+
+    def let_out(self, tenant: str) -> None:
+        """Takes note that what was refused may be presented once more."""
+        for shown in self._shown:
+            if shown.tenant == tenant and shown.is_refused:
+                shown.is_settled = False
 
     def settled(self, process: Process, tenant: str, number: int) -> None:
         """Takes note that a definite answer is committed."""

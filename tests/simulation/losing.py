@@ -55,4 +55,5 @@ class Losses:
         keeping.world.restore(standby.saved)
         self._laws.commits_are_lost(rows, lost)
         self._commits.forget_revocations()
+        self._commits.guard.rewound()
         self.quiet.stir()

@@ -9,7 +9,9 @@ from typing import Final
 
 from broker.domain.errors import BrokerError
 from broker.domain.grant import Grant
+from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, AuthorizationCode
+from broker.service.guard import Released
 from broker.service.messages import (
     CompleteAuthorization,
     ImportGrant,
@@ -57,6 +59,8 @@ class People:
                 await self._revoke(process, act)
             case "import":
                 await self._import(process, act)
+            case "confirm" | "discard":
+                await self.decide(process, Release[act.what.upper()])
             case _:
                 self._leave(act)
 
@@ -139,6 +143,16 @@ class People:
         made = await process.ask(lambda service: service.broker.import_grant(request))
         self._told(process, "imports", made)
 
+    async def decide(self, process: Process, release: Release) -> None:
+        """Ends the guard's hold, as an engineer does."""
+        self.cast.commits.guard.decided(release)
+        made = await process.ask(
+            lambda service: service.broker.release_guard(release, by="on-call", reason="a story")
+        )
+        self.cast.story.tell(process.name, f"is told to {release.value}: {_in_words(made)}")
+        if isinstance(made, Exception) and not isinstance(made, BrokerError):
+            self.cast.story.break_law(DEFECT, repr(made))
+
     def _leave(self, act: Act) -> None:
         self.left.add(act.tenant)
         self.cast.story.tell("-", f"the customer of {act.tenant} disconnects at Pleo")
@@ -150,8 +164,10 @@ class People:
             self.cast.story.break_law(DEFECT, repr(made))
 
 
-def _in_words(told: ServedToken | Grant | Exception | Gone) -> str:
+def _in_words(told: ServedToken | Grant | Released | Exception | Gone) -> str:
     match told:
+        case Released():
+            return f"{told.released} released, {told.remaining} left"
         case ServedToken():
             return f"generation {told.generation}{', degraded' if told.is_degraded else ''}"
         case Grant():

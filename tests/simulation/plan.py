@@ -15,7 +15,7 @@ What = Literal[
     "kill", "pause", "stop", "cut", "cut redis", "postgres", "read only", "flaky", "unheard",
     "late commits", "seals", "keys", "clock", "slow", "redis", "mute redis", "flaky redis",
     "flush", "news", "pleo", "slow pleo", "lost answer", "not processed", "unreachable",
-    "late send", "twice", "failover",
+    "late send", "twice", "failover", "wrong click", "confirm", "discard",
 ]  # fmt: skip
 
 
@@ -60,6 +60,17 @@ class Plan:
     """By slot."""
 
     stop_patience: float
+    guard_hold: float
+    """Seconds until refusals count that nobody has decided about."""
+
+    guard_keeps: float
+    """Seconds that what the guard gives up can be taken back."""
+
+    verdict: What
+    """What an engineer decides in the end, where the guard holds still."""
+
+    is_renewing: bool
+    """Whether planned work runs."""
 
 
 def dice(seed: int, name: str) -> random.Random:
@@ -86,6 +97,7 @@ class Places:
         at: float | None = None,
         seconds: float | None = None,
         slot: str | None = None,
+        tenant: str | None = None,
     ) -> Act:
         """Draws what is not given."""
         chance = self.chance
@@ -93,7 +105,7 @@ class Places:
             at=round(self._time() if at is None else at, 2),
             what=what,
             slot=slot or chance.choice(self.slots),
-            tenant=chance.choice(self.tenants),
+            tenant=tenant or chance.choice(self.tenants),
             seconds=round(duration(chance) if seconds is None else seconds, 2),
             choice=chance.random(),
         )

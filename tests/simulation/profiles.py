@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from simulation import scenes
+from simulation.incidents import incident
 from simulation.plan import Act, Places, Plan, What, dice, duration
 from simulation.process import Deed, Trap
 from simulation.scenes import CALLS, LUCK, PROCESSES, Scene, Traps
@@ -23,6 +24,15 @@ _STORES: Final[tuple[What, ...]] = (
     "redis", "mute redis", "flaky redis", "flush", "news",
 )  # fmt: skip
 _PLEO: Final[tuple[What, ...]] = ("pleo", "slow pleo", "unreachable")
+
+TENANTS: Final = ("acme", "blue", "cargo", "delta", "echo", "flux", "gala")
+"""As many as the guard needs to doubt what they are told, and some."""
+
+_HOURS: Final = 14400.0
+"""Seconds: longer than any schedule."""
+
+_RENEWING: Final = 0.3
+"""The share of schedules with planned work, which does first what callers would run into."""
 
 _POINTS: Final = (
     "apply<", "apply>", "present<", "sent", "present>", "put<", "put>", "find<", "find>", "read>",
@@ -41,7 +51,7 @@ def draw(seed: int) -> Plan:
     chance = dice(seed, "plan")
     profile = _draw_profile(chance)
     slots = ("a", "b", "c")[: chance.choice((2, 2, 3))]
-    tenants = ("acme", "blue")[: chance.choice(profile.tenants)]
+    tenants = TENANTS[: chance.choice(profile.tenants)]
     seconds = chance.choice(profile.seconds)
     crowded = [chance.uniform(0.0, seconds) for _ in range(chance.randint(1, 4))]
     places = Places(
@@ -59,6 +69,10 @@ def draw(seed: int) -> Plan:
         acts=tuple(sorted(acts, key=lambda act: act.at)),
         traps=traps,
         stop_patience=chance.uniform(0.0, 5.0),
+        guard_hold=chance.choice((30.0, 90.0, _HOURS)),
+        guard_keeps=chance.choice((100.0, _HOURS)),
+        verdict=chance.choice(("confirm", "discard")),
+        is_renewing=chance.random() < _RENEWING,
     )
 
 
@@ -123,6 +137,7 @@ _PROFILES: Final = (
     _Profile(name="forgotten", weight=2, scene=scenes.forgotten, seconds=(75.0,), tenants=(1,)),
     _Profile(name="unlucky", weight=2, scene=scenes.unlucky, seconds=(50.0, 90.0)),
     _Profile(name="failover", weight=3, scene=scenes.failover, seconds=(100.0, 140.0)),
+    _Profile(name="incident", weight=2, scene=incident, seconds=(100.0, 150.0), tenants=(5, 6, 7)),
 )
 
 PROFILES: Final = tuple(each.name for each in _PROFILES)

@@ -32,12 +32,32 @@ class Quiet:
         self._waiting.append(stirred)
         await stirred
 
-    async def pass_turns(self, pause: float) -> None:
-        """Returns at the first turn, `pause` seconds apart from now on, after something stirred."""
+    async def pass_turns(self, pause: float, *, at_most: float | None = None) -> None:
+        """Returns at the first turn, `pause` seconds apart from now on, after something stirred.
+
+        `at_most`: seconds after which something is there to be seen, stirred or not.
+        """
         loop = asyncio.get_running_loop()
         began_at = loop.time()
-        await self.stirred()
+        if at_most is None:
+            await self.stirred()
+        else:
+            await self._stirred_within(at_most)
         turns = math.ceil((loop.time() - began_at) / pause)
         left = began_at + turns * pause - loop.time()
         if left > 0:
             await nap(left)
+
+    async def _stirred_within(self, seconds: float) -> None:
+        stirred = asyncio.get_running_loop().create_future()
+        self._waiting.append(stirred)
+        timer = asyncio.get_running_loop().call_later(seconds, _stir_one, stirred)
+        try:
+            await stirred
+        finally:
+            timer.cancel()
+
+
+def _stir_one(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -12,15 +12,14 @@ from typing import Final
 from broker.domain.fleet import FleetState
 from broker.domain.grant import TokenPair
 from broker.sandbox.faults import Chance, Delay, Dice
-from broker.sandbox.settings import Settings
+from broker.sandbox.settings import Company, Settings
 from simulation.cast import Cast, Clock
 from simulation.deeds import Deeds
 from simulation.ending import STUCK, Ending
 from simulation.people import People
 from simulation.plan import dice
-from simulation.profiles import draw
+from simulation.profiles import TENANTS, draw
 from simulation.story import Broken
-from support.consent_service import ACME, BLUE
 from support.fake_lease import FakeRedis
 from support.fake_provider import FakeProvider
 from support.fake_world import FakeRow, FakeWorld
@@ -28,9 +27,14 @@ from support.grants import some_grant
 from support.service import Fleet, virtual_now
 from support.virtual_time import run_virtual
 
-COMPANIES: Final = {"acme": ACME, "blue": BLUE}
+COMPANIES: Final = {
+    tenant: Company(urn=f"urn:pleo:company:00000000-0000-4000-8000-{number:012}", name=tenant)
+    for number, tenant in enumerate(TENANTS, 1)
+}
 
-PEOPLE: Final = frozenset({"get", "rejected", "consent", "revoke", "import", "disconnect"})
+PEOPLE: Final = frozenset(
+    {"get", "rejected", "consent", "revoke", "import", "disconnect", "confirm", "discard"}
+)
 
 _LATENCIES: Final = (
     Chance(probability=0.5, steps=(Delay(seconds=0.1), Delay(seconds=0.1, when="after"))),
@@ -52,6 +56,8 @@ class Outcome:
     story: tuple[str, ...]
     broken: Broken | None
     presentations: int
+    guarded: Mapping[str, int]
+    """How often the guard came to each state, and each change of a grant's state was made."""
 
 
 def run_schedule(seed: int) -> Outcome:
@@ -72,6 +78,7 @@ def first_broken(seeds: Iterable[int]) -> Outcome | None:
 async def _run(seed: int) -> Outcome:
     plan = draw(seed)
     settings = Settings(
+        companies=tuple(COMPANIES.values()),
         mode=plan.mode,
         second_consent=plan.second_consent,
         access_token_lifetime=timedelta(seconds=plan.lifetime),
@@ -93,6 +100,7 @@ async def _run(seed: int) -> Outcome:
         story=tuple(cast.story.lines),
         broken=cast.story.broken,
         presentations=pleo.sandbox.record.counts().presentations,
+        guarded=dict(cast.commits.guard.counts),
     )
 
 
@@ -107,7 +115,8 @@ async def _play(cast: Cast) -> None:
     for tenant in plan.tenants:
         _connect(cast, tenant)
     cast.fleet.pleo.sandbox.faults.throw(Dice(seed=cast.seed, chances=_LATENCIES))
-    deeds, people = Deeds(cast), People(cast=cast, companies=COMPANIES, left=set())
+    urns = {tenant: company.urn for tenant, company in COMPANIES.items()}
+    deeds, people = Deeds(cast, urns), People(cast=cast, companies=urns, left=set())
     for slot in plan.slots:
         deeds.start(slot)
     script = cast.fleet.tasks.create_task(_script(cast, deeds, people), name="the script")
@@ -136,8 +145,9 @@ async def _script(cast: Cast, deeds: Deeds, people: People) -> None:
 
 def _connect(cast: Cast, tenant: str) -> None:
     """Puts a grant into the world whose token lives, and is to be renewed."""
-    made = cast.fleet.pleo.connect(COMPANIES[tenant])
-    grant = some_grant(tenant=tenant, subject=COMPANIES[tenant])
+    company = COMPANIES[tenant].urn
+    made = cast.fleet.pleo.connect(company)
+    grant = some_grant(tenant=tenant, subject=company)
     now = virtual_now()
     pair = TokenPair(
         access_token=made.access_token,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from broker.domain.errors import BrokerError, ReauthRequired, TenantNotFound
+from broker.domain.errors import BrokerError, GrantHeld, ReauthRequired, TenantNotFound
 from broker.domain.grant import Grant, GrantState
 from broker.service.messages import ServedToken
 from simulation.laws import PLEOS_WORD, Laws
@@ -49,6 +49,8 @@ class Serving:
             self._judge_token(asked, told, now)
         elif isinstance(told, ReauthRequired):
             self._judge_state(asked, frozenset({GrantState.REAUTH_REQUIRED}), PLEOS_WORD)
+        elif isinstance(told, GrantHeld):
+            self._judge_state(asked, frozenset({GrantState.HELD}), NEWS)
         elif isinstance(told, TenantNotFound):
             self._judge_state(asked, _NOT_FOUND, NEWS)
         elif not isinstance(told, BrokerError):

@@ -28,6 +28,7 @@ from broker.ports import (
 )
 from broker.service.news import POLL_SECONDS
 from simulation.commits import Commits
+from simulation.guarding import GuardLaws
 from simulation.process import Process
 from simulation.quiet import Quiet
 from simulation.weather import WRITES
@@ -43,7 +44,7 @@ LATEST_COMMIT: Final = 5.0
 (`statement_timeout`)."""
 
 
-async def _ask(process: Process, method: str, work: Callable[[], Awaitable[T]]) -> T:
+async def ask(process: Process, method: str, work: Callable[[], Awaitable[T]]) -> T:
     """Asks PostgreSQL."""
     await process.step(f"{method}<", is_brief=method not in WRITES)
     try:
@@ -84,7 +85,7 @@ class WayToGrants:
     """In which the last look was; nothing before the first."""
 
     async def read(self, tenant: str) -> Snapshot:
-        return await _ask(self.process, "read", lambda: self.inner.read(tenant))
+        return await ask(self.process, "read", lambda: self.inner.read(tenant))
 
     async def apply(self, before: Snapshot, change: Change) -> Snapshot | None:
         tenant = change.after.tenant
@@ -105,23 +106,23 @@ class WayToGrants:
             self.elsewhere.create_task(_later(write, delay), name="a statement under way")
             raise StoreUnavailable("bad weather: nobody knows yet")
 
-        return await _ask(self.process, "apply", work)
+        return await ask(self.process, "apply", work)
 
     async def list_grants(self, query: ListQuery) -> Sequence[Grant]:
-        return await _ask(self.process, "list", lambda: self.inner.list_grants(query))
+        return await ask(self.process, "list", lambda: self.inner.list_grants(query))
 
     async def changes(self, cursor: int) -> ChangesPage:
         is_known = cursor == self.world.transaction and self.past == [self.world.live()]
         if is_known and not self.process.expects("changes<", "changes>"):
             await self.quiet.pass_turns(POLL_SECONDS)
         live = self.world.live()
-        page = await _ask(self.process, "changes", lambda: self.inner.changes(cursor))
+        page = await ask(self.process, "changes", lambda: self.inner.changes(cursor))
         # Only what was answered is known: a look that failed has seen nothing.
         self.past[:] = [live]
         return page
 
     async def note_used(self, tenants: Sequence[str]) -> None:
-        await _ask(self.process, "note_used", lambda: self.inner.note_used(tenants))
+        await ask(self.process, "note_used", lambda: self.inner.note_used(tenants))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,15 +132,16 @@ class WayToFleet:
     process: Process
     inner: FakeFleetStore
     world: FakeWorld
+    guard: GuardLaws
     quiet: Quiet
     polled: list[tuple[str, int]] = field(default_factory=list)
     """The past and the version that the loop has seen; nothing before its first look."""
 
     async def read(self) -> FleetSnapshot:
         if not self._is_a_poll():
-            return await _ask(self.process, "read fleet", self.inner.read)
+            return await ask(self.process, "read fleet", self.inner.read)
         is_known = self.polled == [(self.world.live(), self.world.fleet_version)]
-        snapshot = await _ask(self.process, "read fleet", self.inner.read)
+        snapshot = await ask(self.process, "read fleet", self.inner.read)
         if is_known and not self.process.expects("read fleet<", "read fleet>"):
             # What it was when it was asked for: who asks counts PostgreSQL's time from then. What
             # has stirred is seen at the next turn.
@@ -154,19 +156,27 @@ class WayToFleet:
 
     async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
         self.quiet.stir()
-        return await _ask(self.process, "apply fleet", lambda: self.inner.apply(before, after))
+
+        async def write() -> FleetSnapshot | None:
+            earlier = self.world.fleet.guard
+            written = await self.inner.apply(before, after)
+            if written is not None:
+                self.guard.moved(self.process, earlier, after.guard)
+            return written
+
+        return await ask(self.process, "apply fleet", write)
 
     async def note(self, act: FleetAct) -> None:
-        await _ask(self.process, "note", lambda: self.inner.note(act))
+        await ask(self.process, "note", lambda: self.inner.note(act))
 
     async def beat(self, replica: str, build: str) -> int:
-        return await _ask(self.process, "beat", lambda: self.inner.beat(replica, build))
+        return await ask(self.process, "beat", lambda: self.inner.beat(replica, build))
 
     async def weigh(self, answered: AnsweredRefresh) -> Evidence:
-        return await _ask(self.process, "weigh", lambda: self.inner.weigh(answered))
+        return await ask(self.process, "weigh", lambda: self.inner.weigh(answered))
 
     async def tenants(self, which: Guarded, *, limit: int) -> Sequence[str]:
-        return await _ask(self.process, "tenants", lambda: self.inner.tenants(which, limit=limit))
+        return await ask(self.process, "tenants", lambda: self.inner.tenants(which, limit=limit))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,18 +187,16 @@ class WayToConsents:
     inner: FakeConsentStore
 
     async def start(self, authorization: Authorization) -> None:
-        await _ask(self.process, "start", lambda: self.inner.start(authorization))
+        await ask(self.process, "start", lambda: self.inner.start(authorization))
 
     async def find(self, state_hash: bytes) -> tuple[Authorization, datetime] | None:
-        return await _ask(self.process, "find state", lambda: self.inner.find(state_hash))
+        return await ask(self.process, "find state", lambda: self.inner.find(state_hash))
 
     async def spend(self, state_hash: bytes, outcome: Outcome) -> None:
-        await _ask(self.process, "spend", lambda: self.inner.spend(state_hash, outcome))
+        await ask(self.process, "spend", lambda: self.inner.spend(state_hash, outcome))
 
     async def find_import(self, fingerprint: bytes) -> Import | None:
-        return await _ask(self.process, "find import", lambda: self.inner.find_import(fingerprint))
+        return await ask(self.process, "find import", lambda: self.inner.find_import(fingerprint))
 
     async def fingerprint(self, refresh_token: RefreshToken) -> bytes:
-        return await _ask(
-            self.process, "fingerprint", lambda: self.inner.fingerprint(refresh_token)
-        )
+        return await ask(self.process, "fingerprint", lambda: self.inner.fingerprint(refresh_token))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 
 import pytest
@@ -12,6 +13,9 @@ from simulation.schedule import first_broken, run_schedule
 
 SEEDS_AT_ONCE = 30
 """A second or so."""
+
+INCIDENTS = 25
+"""Schedules in which so many are refused that the guard holds in most: two seconds."""
 
 
 @pytest.mark.parametrize("first", range(0, 10 * SEEDS_AT_ONCE, SEEDS_AT_ONCE))
@@ -38,3 +42,17 @@ def test_a_seed_tells_the_same_in_another_process() -> None:
 
     with spread(run_schedule, seeds, jobs=2) as done:
         assert list(done) == [run_schedule(seed) for seed in seeds]
+
+
+def test_the_guard_holds_and_every_end_of_a_hold_is_seen() -> None:
+    """Or what is said about it would be true of nothing."""
+    stories = [run_schedule(seed) for seed in islice(seeds_of("incident"), INCIDENTS)]
+
+    seen = Counter(what for story in stories for what in story.guarded)
+
+    assert seen["HOLDING"] > INCIDENTS // 2
+    for what in (
+        "CONFIRMING by on-call", "CONFIRMING by broker", "DISCARDING by on-call",
+        "DISCARDING by broker", "HELD to REAUTH_REQUIRED", "HELD to ACTIVE",
+    ):  # fmt: skip
+        assert seen[what] > 1, what

@@ -658,3 +658,90 @@ async def test_refusals_after_a_decision_are_counted_anew() -> None:
 
         assert {type(answer) for answer in few} == {ReauthRequired}
         assert isinstance(await ask(one, "t5"), GrantHeld)
+
+
+@pytest.mark.parametrize("release", Release)
+@in_virtual_time
+async def test_what_was_counted_before_a_decision_undoes_none(release: Release) -> None:
+    """Two see that the refusals are too many; the second writes it when all is decided."""
+    async with fleet() as ours:
+        one, two = desk(ours), desk(ours, "two")
+        await refused(one, FIVE[:4])
+        slow = HoldOne("apply fleet", 1)
+        ours.world.on_arrival = slow
+        late = two.call(refused(two, FIVE[4:]))
+        await slow.reached.wait()
+        await refused(one, ["t6"])
+        await one.service.guard.release(release, by="anna", reason="we saw it")
+
+        slow.let_go()
+        await late
+
+        assert guard_of(ours).state is not GuardState.HOLDING
+        assert guard_of(ours).counted_from is not None
+
+
+@in_virtual_time
+async def test_a_decision_is_about_those_too_that_no_turn_has_held_back_yet() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await refused(one)
+
+        released = await discard(one)
+
+        assert released == Released(released=5, remaining=0)
+        assert states(ours) == {ACTIVE}
+
+
+@in_virtual_time
+async def test_an_outage_as_long_as_the_hold_leaves_nobody_out_of_it() -> None:
+    async with fleet() as ours:
+        one = desk(ours)
+        await refused(one)
+        await pass_time(GUARD_HOLD.total_seconds())
+
+        await one.service.guard.turn()
+
+        assert states(ours) == {REAUTH}
+        assert all(ours.grant(tenant).quarantined_until for tenant in FIVE)
+
+
+@in_virtual_time
+async def test_after_lost_commits_a_confirmation_waits_for_who_remembers_more() -> None:
+    async with fleet() as ours:
+        one, two = desk(ours), desk(ours, "two")
+        await one.service.news.poll()
+        await held_five(one)
+        await pass_time(QUARANTINE)
+        saved = ours.world.save()
+        await discard(one)
+        await ask(one, "t1")
+        ours.world.restore(saved)
+        await two.service.fleet.poll()
+
+        assert await confirm(two) == Released(released=0, remaining=5)
+        await one.service.news.poll()
+        await one.service.writing_back.turn()
+        await pass_time(TIMES.span.total_seconds())
+        await two.service.guard.turn()
+
+        assert states(ours, FIVE[:1]) == {ACTIVE}
+        assert states(ours, FIVE[1:]) == {REAUTH}
+
+
+@in_virtual_time
+async def test_a_decision_after_a_slow_look_is_not_ahead_of_its_time() -> None:
+    """Or what was counted until then would be counted again, and hold what it was about."""
+    async with fleet() as ours:
+        one = desk(ours)
+        await held_five(one)
+        slow = HoldOne("read fleet", 1)
+        ours.world.on_arrival = slow
+        deciding = one.call(discard(one))
+        await slow.reached.wait()
+        await pass_time(10)
+
+        slow.let_go()
+        await deciding
+
+        assert guard_of(ours).counted_from == virtual_now()
