@@ -202,6 +202,13 @@ class Laws:
         armed_at = self.armed_at.get((shown.tenant, shown.number), 0.0)
         return self.keeping.is_overtaken(newer, armed_at=armed_at)
 
+    def _was_revoked_lately(self, tenant: str) -> bool:
+        """Whether whoever reads a moment before PostgreSQL loses commits finds it revoked."""
+        if asyncio.get_running_loop().time() > self.lost_at + RECENTLY:
+            return False
+        before = [row for at, row in self.states.get(tenant, ()) if at < self.lost_at]
+        return bool(before) and before[-1].state is GrantState.REVOKED
+
     def is_brought(self, refresh_token: str, newer: str) -> bool:
         """Whether a token was handed over for an import although a consent has replaced it."""
         located = self.keeping.find(refresh_token)
@@ -360,13 +367,14 @@ class Laws:
         row = self.keeping.world.rows.get(tenant)
         if refresh_token is None or row is None or tenant in self.haunted:
             return
-        if row.grant.state is GrantState.REVOKED:
+        is_revoked = row.grant.state is GrantState.REVOKED or self._was_revoked_lately(tenant)
+        if is_revoked:
             self.renounced.add(refresh_token)
         if not self.keeping.is_alive(refresh_token):
             return
         mine = self.keeping.find(refresh_token)
         theirs = self.keeping.find(refresh_token_of(row.grant) or "")
         is_older = mine and theirs and mine.grant is theirs.grant
-        if is_older and row.grant.state is not GrantState.REVOKED:
+        if is_older and not is_revoked:
             what = f"{process.name} drops {self.keeping.name(refresh_token)}, which is alive"
             self.story.break_law(NOTHING_LOST, what)
