@@ -47,6 +47,7 @@ class Ending:
         for tenant in self.cast.plan.tenants:
             self._judge_lost(tenant)
             self.cast.commits.guard.judge_left(tenant)
+        self.cast.commits.guard.judge_unheld()
         for refresh_token in self.cast.laws.brought_by:
             self._judge_unstored(refresh_token)
 
