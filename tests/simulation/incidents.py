@@ -32,7 +32,7 @@ DUE: Final = 40.0
 
 def incident(places: Places) -> tuple[list[Act], Traps]:
     """All are refused at once, and a story of it."""
-    return places.chance.choices((_any, _coming_back, _rewound), (4, 1, 1))[0](places)
+    return places.chance.choices((_any, _coming_back, _rewound, _late), (5, 1, 1, 1))[0](places)
 
 
 def _coming_back(places: Places) -> tuple[list[Act], Traps]:
@@ -63,6 +63,22 @@ def _rewound(places: Places) -> tuple[list[Act], Traps]:
     acts += [places.act("discard", at=discarded_at)]
     times = (discarded_at + chance.uniform(0.1, 5.0) for _ in range(6))
     return acts + [places.act("get", at=at) for at in times], ()
+
+
+def _late(places: Places) -> tuple[list[Act], Traps]:
+    """Somebody who has counted too many stands still before it is written, and it is decided."""
+    chance = places.chance
+    counts, decides = chance.sample(places.slots, 2)
+    stands_still = chance.uniform(3.0, 15.0)
+    acts = [places.act("wrong click", at=0.0, seconds=chance.uniform(2.0, 60.0))]
+    for number, tenant in enumerate(places.tenants):
+        slot = counts if number % 2 else decides
+        acts.append(places.act("get", at=chance.uniform(0.0, 0.3), slot=slot, tenant=tenant))
+    at = chance.uniform(1.0, stands_still)
+    acts.append(places.act(chance.choice(_DECISIONS), at=at, slot=decides))
+    times = (chance.uniform(0.0, places.seconds) for _ in range(10))
+    acts += [places.act("get", at=at) for at in times]
+    return acts, ((counts, places.trap(("apply fleet<",), ("pause", stands_still))),)
 
 
 def _any(places: Places) -> tuple[list[Act], Traps]:

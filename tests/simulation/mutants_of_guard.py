@@ -100,7 +100,7 @@ def guard_decides_early() -> AbstractContextManager[None]:
     return replaced((guards, "decide_when_due", at_once))
 
 
-def refused_is_discarded_for_nothing() -> AbstractContextManager[None]:
+def guard_discards_before_the_canary_has_rotated() -> AbstractContextManager[None]:
     """The canary is taken for alive because it was let out."""
 
     def hopeful(grant: Grant, chosen: guards.Canary) -> bool:
@@ -109,7 +109,7 @@ def refused_is_discarded_for_nothing() -> AbstractContextManager[None]:
     return replaced((canary, "_has_rotated", hopeful))
 
 
-def discard_leaves_a_given_up_one() -> AbstractContextManager[None]:
+def discard_leaves_what_was_given_up() -> AbstractContextManager[None]:
     def only_held(grant: Grant, *, now: datetime) -> Decision:
         if grant.state is not GrantState.HELD:
             return Unchanged(why=Why.STATE)
