@@ -27,6 +27,8 @@ _TURN_SECONDS: Final = 5.0
 _CANARY_SECONDS: Final = 60.0
 """In which a canary is chosen, presented, and believed, though its first attempt was lost."""
 
+_RELEASING: Final = frozenset({GuardState.CONFIRMING, GuardState.DISCARDING})
+
 _BY_OTHERS: Final = frozenset({"the company disconnected", "consented again"})
 """Ends of a grant at Pleo that no presentation brought about."""
 
@@ -47,6 +49,7 @@ class Ending:
         for tenant in self.cast.plan.tenants:
             self._judge_lost(tenant)
             self.cast.commits.guard.judge_left(tenant)
+        self.cast.commits.guard.judge_unheld()
         for refresh_token in self.cast.laws.brought_by:
             self._judge_unstored(refresh_token)
 
@@ -94,6 +97,8 @@ class Ending:
                     return f"{tenant} on {slot}: {wrong}"
         if self.cast.fleet.redis.escrows:
             return "an escrow remains"
+        if self.cast.fleet.world.fleet.guard.state in _RELEASING:
+            return "the guard has not released all"
         living = [self.cast.on(slot) for slot in self.cast.plan.slots]
         held = [
             each.name for each in living if each and each.service and len(each.service.holdings)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from broker.domain.evidence import GUARD_WINDOW
 from broker.domain.freshness import REUSE_MARGIN
-from broker.domain.grant import Grant, GrantState
-from broker.domain.guard import BROKER, FEWEST_GRANTS, Guard, GuardState, Release
-from broker.domain.history import AttemptOutcome
+from broker.domain.grant import AttemptKind, Grant, GrantState, ReauthCause
+from broker.domain.guard import BROKER, FEWEST_GRANTS, SHARE, Guard, GuardState, Release
+from broker.domain.history import AttemptOutcome, AttemptRecord
 from simulation.keeping import refresh_token_of
 from simulation.laws import NOTHING_LOST, PLEOS_WORD, Laws
 from simulation.process import Process
@@ -67,7 +67,7 @@ class GuardLaws:
             case GuardState.DISCARDING:
                 self._judge_discarded(after)
             case GuardState.WATCHING:
-                pass
+                self._judge_taken_back(before)
 
     def rewound(self) -> None:
         """Takes note that PostgreSQL has lost commits, and how the guard stands now."""
@@ -153,6 +153,44 @@ class GuardLaws:
         later = [guard for moment, guard in self._past if moment > at]
         return iter([*[guard for moment, guard in self._past if moment <= at][-1:], *later])
 
+    def _judge_taken_back(self, before: Guard) -> None:
+        """Judges what a discard leaves: an engineer's takes back what was given up before, too."""
+        if before.state is not GuardState.DISCARDING or before.decided_by == BROKER:
+            return
+        for tenant, row in self._laws.keeping.world.rows.items():
+            until, since = row.grant.quarantined_until, before.counted_from
+            is_given_up = until is not None and until > self._laws.keeping.world.now()
+            is_left = is_given_up and row.grant.state is GrantState.REAUTH_REQUIRED
+            given_up_at = row.grant.updated_at
+            if is_left and since is not None and given_up_at is not None and given_up_at < since:
+                self._break(f"{tenant} was given up, and a discard does not take it back")
+
+    def judge_unheld(self) -> None:
+        """Judges who is called dead in the end of an incident that nobody doubted.
+
+        What a process that was killed knew of a refusal it had not weighed is lost.
+        """
+        keeping = self._laws.keeping
+        if self._laws.rewound or any(each.is_dead for each in keeping.processes):
+            return
+        counted_from = keeping.world.fleet.guard.counted_from
+        for last in keeping.world.attempts:
+            if last.outcome is not AttemptOutcome.REFUSED:
+                continue
+            earliest = max(
+                last.ended_at - GUARD_WINDOW, counted_from or last.ended_at - GUARD_WINDOW
+            )
+            lines = [each for each in keeping.world.attempts if earliest < each.ended_at]
+            self._judge_evidence([each for each in lines if each.ended_at <= last.ended_at])
+
+    def _judge_evidence(self, lines: Sequence[AttemptRecord]) -> None:
+        rows = self._laws.keeping.world.rows
+        refused = {each.tenant for each in lines if each.outcome is AttemptOutcome.REFUSED}
+        believed = [tenant for tenant in refused if _is_believed(rows[tenant].grant)]
+        answered = sum(each.attempt.kind is AttemptKind.REFRESH for each in lines)
+        if _is_incident(len(believed), answered) and not self._laws.haunted:
+            self._break(f"{len(believed)} are refused at once, and nobody doubts it")
+
     def judge_left(self, tenant: str) -> None:
         """Judges who is called dead in the end: whom a hold was about was held back first."""
         row = self._laws.keeping.world.rows[tenant].grant
@@ -178,6 +216,17 @@ class GuardLaws:
 
     def _break(self, what: str) -> None:
         self._laws.story.break_law(GUARD, what)
+
+
+def _is_incident(refused: int, answered: int) -> bool:
+    """Whether so many of so many are an incident, whatever else may be."""
+    return refused >= FEWEST_GRANTS and refused * SHARE >= answered
+
+
+def _is_believed(row: Grant) -> bool:
+    """Whether it is called dead by Pleo's word alone, and was without doubt."""
+    is_of_pleo = row.reauth is not None and row.reauth.cause is ReauthCause.EXPIRED_OR_REVOKED
+    return row.state is GrantState.REAUTH_REQUIRED and is_of_pleo and not row.quarantined_until
 
 
 _GIVES_UP: Final = frozenset({GuardState.CONFIRMING, GuardState.WATCHING})

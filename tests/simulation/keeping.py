@@ -80,10 +80,12 @@ class Keeping:
 
         Between the last look for it and the presentation there is a moment that no client can
         close; whoever stands still for longer than a deadline and a quarantine may come just then.
+        Not so what somebody else has put into PostgreSQL meanwhile, from where it was looked for.
         """
         receivers = self.received.get(refresh_token, [])
         was_late = self.kept_at.get(refresh_token, armed_at) >= armed_at
-        return was_late and any(each.was_paused_lately() for each in receivers)
+        is_own = all(each in receivers for each in self.committers.get(refresh_token, []))
+        return was_late and is_own and any(each.was_paused_lately() for each in receivers)
 
     def find(self, refresh_token: str) -> Located | None:
         """Returns where a refresh token belongs at Pleo."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from simulation import mutants_of_guard as guard
 from simulation import mutants_of_service as service
 from simulation import mutants_of_writes as writes
 from simulation.mutating import Mutant
@@ -52,6 +53,17 @@ ALL: Final[tuple[Mutant, ...]] = (
     writes.write_back_is_not_fenced,
     service.a_callers_end_is_the_refreshs_end,
     service.transport_retries_by_itself,
+    guard.guard_confirms_unfenced,
+    guard.guard_confirms_after_lost_commits_at_once,
+    guard.guard_never_holds,
+    guard.guard_holds_for_one_refusal,
+    guard.guard_holds_nothing_back,
+    guard.guard_undoes_decisions,
+    guard.guard_decides_early,
+    guard.guard_discards_before_the_canary_has_rotated,
+    guard.discard_leaves_what_was_given_up,
+    guard.renewal_takes_no_claim,
+    guard.renewal_rotates_what_is_fresh,
 )
 
 SOON: Final[dict[Mutant, str]] = {
@@ -90,20 +102,18 @@ SOON: Final[dict[Mutant, str]] = {
     writes.write_back_is_not_fenced: "failover",
     service.a_callers_end_is_the_refreshs_end: "unlucky",
     service.transport_retries_by_itself: "unlucky",
+    writes.any_success_clears_doubt: "outlived",
+    writes.janitor_adopts_under_a_live_armed_attempt: "handover",
+    guard.guard_confirms_unfenced: "incident",
+    guard.guard_confirms_after_lost_commits_at_once: "incident",
+    guard.guard_never_holds: "incident",
+    guard.guard_holds_for_one_refusal: "incident",
+    guard.guard_holds_nothing_back: "incident",
+    guard.guard_decides_early: "incident",
+    guard.guard_discards_before_the_canary_has_rotated: "incident",
+    guard.renewal_takes_no_claim: "incident",
 }
 """Each with the weather in which a tenth of the schedules or more show it."""
-
-UNSEEN: Final[dict[Mutant, str]] = {
-    writes.any_success_clears_doubt: (
-        "not to be seen: what the attempt on the row may have done comes back as doubt when it is"
-        " called unknown or is replaced, and a pair stored late is newer than any lost before it"
-    ),
-    writes.janitor_adopts_under_a_live_armed_attempt: (
-        "not to be seen: the attempt stays on the row, nobody presents before its deadline, and"
-        " its own ending is fenced by the generation"
-    ),
-}
-"""Those that no schedule can show, and why."""
 
 
 def look_for(number: int, *, seeds: range) -> Outcome | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from broker.sandbox.settings import ReuseMode
 from simulation import scenes
 from simulation.incidents import incident
 from simulation.plan import Act, Places, Plan, What, dice, duration
@@ -60,7 +61,7 @@ def draw(seed: int) -> Plan:
     acts, traps = profile.scene(places)
     return Plan(
         profile=profile.name,
-        mode=chance.choice(("strict", "grace", "lenient")),
+        mode=chance.choice(profile.modes),
         second_consent=chance.choice(("leaves", "ends", "replaces")),
         lifetime=chance.choice((60.0, 60.0, 90.0)),
         seconds=seconds,
@@ -123,6 +124,7 @@ class _Profile:
     """How long it may last: as long as its story takes."""
 
     tenants: tuple[int, ...] = (1, 1, 1, 2)
+    modes: tuple[ReuseMode, ...] = ("strict", "grace", "lenient")
 
 
 _PROFILES: Final = (
@@ -135,6 +137,14 @@ _PROFILES: Final = (
     _Profile(name="handover", weight=2, scene=scenes.handover, seconds=(75.0,), tenants=(1,)),
     _Profile(name="crowded", weight=2, scene=scenes.crowded, seconds=(75.0,), tenants=(1,)),
     _Profile(name="forgotten", weight=2, scene=scenes.forgotten, seconds=(75.0,), tenants=(1,)),
+    _Profile(
+        name="outlived",
+        weight=1,
+        scene=scenes.outlived,
+        seconds=(130.0,),
+        tenants=(1,),
+        modes=("strict", "grace", "grace", "lenient"),
+    ),
     _Profile(name="unlucky", weight=2, scene=scenes.unlucky, seconds=(50.0, 90.0)),
     _Profile(name="failover", weight=3, scene=scenes.failover, seconds=(100.0, 140.0)),
     _Profile(name="incident", weight=2, scene=incident, seconds=(100.0, 150.0), tenants=(5, 6, 7)),

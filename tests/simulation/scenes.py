@@ -148,7 +148,8 @@ def handover(places: Places) -> tuple[list[Act], Traps]:
         meeting = ATTEMPT + QUARANTINE + chance.uniform(0.3, 3.5)
         look, left, stall = ("find<", "find<"), 2, _pause(chance, 5.0, 9.5)
         what: What = chance.choice(("revoke", "revoke", "consent"))
-        acts.append(places.act(what, at=meeting + chance.uniform(0.3, 3.0), slot=thirds[0]))
+        if chance.random() < 0.6:
+            acts.append(places.act(what, at=meeting + chance.uniform(0.3, 3.0), slot=thirds[0]))
     else:
         acts += _callers(places, 5)
         whats: tuple[What, ...] = ("revoke", "consent", "import", "slow pleo")
@@ -215,6 +216,22 @@ def unlucky(places: Places) -> tuple[list[Act], Traps]:
     if chance.random() < 0.5:
         acts.append(places.act(chance.choice((*CALLS, *PROCESSES))))
     return acts, ()
+
+
+def outlived(places: Places) -> tuple[list[Act], Traps]:
+    """Whoever rotated the grant comes back after another did so too, whose answer is lost."""
+    chance = places.chance
+    holder, other = chance.sample(places.slots, 2)
+    meanwhile = ATTEMPT + QUARANTINE
+    until = meanwhile + ATTEMPT + chance.uniform(1.0, QUARANTINE + 10.0)
+    acts = [places.act("get", at=0.0, slot=holder)]
+    acts += [places.act("get", at=at, slot=other) for at in (ATTEMPT, ATTEMPT + 2.0, 40.0)]
+    acts.append(places.act("lost answer", at=chance.uniform(1.0, ATTEMPT)))
+    if chance.random() < 0.4:
+        acts.append(places.act("not processed", at=chance.uniform(meanwhile + 12.0, until)))
+    times = (chance.uniform(meanwhile + ATTEMPT, places.seconds) for _ in range(12))
+    acts += [places.act("get", at=at) for at in (*times, until, until + 1.0)]
+    return acts, ((holder, places.trap(("present>",), ("pause", until))),)
 
 
 def failover(places: Places) -> tuple[list[Act], Traps]:
