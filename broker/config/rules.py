@@ -148,8 +148,8 @@ def only_what_is_supported(settings: Fields) -> Iterator[Problem]:
         if scheme.startswith("redis+cluster"):
             yield Problem(
                 variable=settings.redis_url.variable,
-                expected="redis://, rediss://, unix:// or redis+sentinel(s)://: this release does"
-                " not support Cluster yet",
+                expected="redis://, rediss://, unix:// or redis+sentinel(s)://, since Redis"
+                " Cluster is not supported",
             )
 
 

@@ -214,6 +214,8 @@ def _local_checks(subjects: Subjects) -> Iterator[Check]:
         status = await probe_redis(subjects.redis)
         if not status.is_reachable:
             return CheckResult(error="REDIS_UNREACHABLE")
+        if status.is_refusing or status.is_cluster:
+            return CheckResult(error="REDIS_IS_CLUSTER" if status.is_cluster else "REDIS_REFUSES")
         evicts = status.maxmemory_policy not in {None, "noeviction"}
         return CheckResult(error="REDIS_EVICTS" if evicts else "")
 

@@ -267,7 +267,7 @@ def test_an_address_that_may_lead_to_a_standby_is_refused(wanted: str) -> None:
     assert problems({"BROKER_DATABASE_URL": url.replace(wanted, "primary")}) == {}
 
 
-def test_serve_refuses_what_it_does_not_do_yet() -> None:
+def test_serve_refuses_a_redis_cluster() -> None:
     environ = {**SERVE, **TLS, **JWT, "BROKER_REDIS_URL": "redis+cluster://redis.example"}
 
     assert problems(environ) == {}
