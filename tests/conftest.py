@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 
@@ -38,9 +38,13 @@ from broker.dev.wheels import WheelMissingError
 from support.law_seven import LEDGER, Sums
 from support.logical import clean_logical_database, on_logical_database
 from support.media import of_cluster, of_core
+from support.pooler import NoPoolerError, Pooler
+from support.pooler import pooler as open_pooler
 from support.sentinels import sentinel_server
 from support.service_role import SERVICE_ROLE, make_service_role
 from support.standby import StandbyPair, standby_pair
+
+Made = TypeVar("Made")
 
 SUMS: Final = Sums()
 """Of all processes of a run, in the one that prints them."""
@@ -69,7 +73,7 @@ def tmp_path(run: RunDirectory) -> Path:
 
 
 @contextmanager
-def _held_open(context: AbstractAsyncContextManager[str]) -> Iterator[str]:
+def _held_open(context: AbstractAsyncContextManager[Made]) -> Iterator[Made]:
     """Holds an asynchronous context open from synchronous code."""
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
@@ -83,6 +87,16 @@ def database_server(run: RunDirectory) -> Iterator[str]:
     with _held_open(database_address(run, os.environ, fsync=False)) as url:
         yield url
         LEDGER.scan(asyncio.run(of_cluster(url)))
+
+
+@pytest.fixture(scope="session")
+def pooler(run: RunDirectory, database_server: str) -> Iterator[Pooler]:
+    """A PgBouncer in transaction mode before all databases."""
+    try:
+        with _held_open(open_pooler(run, database_server)) as made:
+            yield made
+    except NoPoolerError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -111,8 +111,17 @@ async def _check_redis(settings: ServeSettings) -> Check:
 
 def _judge_redis(status: RedisStatus) -> Check:
     if not status.is_reachable:
-        mend = "BROKER_REDIS_URL, user, password, network; the broker works without, more slowly"
-        return bad("redis", "cannot be reached", mend=mend)
+        mend = (
+            "BROKER_REDIS_URL, BROKER_REDIS_CA_FILE, user, password, network;"
+            " the broker works without, more slowly"
+        )
+        return bad("redis", f"cannot be reached ({status.why})", mend=mend)
+    if status.is_refusing:
+        mend = "BROKER_REDIS_URL, the number of its database; a Redis Cluster is not supported"
+        return bad("redis", f"refuses the connection ({status.why})", mend=mend)
+    if status.is_cluster:
+        mend = "BROKER_REDIS_URL: one Redis, or one behind Sentinels, with cluster-enabled no"
+        return bad("redis", "is a node of a Redis Cluster, which is not supported", mend=mend)
     match status.maxmemory_policy:
         case "noeviction":
             return ok("redis", "maxmemory-policy noeviction")

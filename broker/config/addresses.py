@@ -96,6 +96,11 @@ class DatabaseUrl:
     hosts: tuple[str, ...]
     sslmode: str
     has_root_certificate: bool
+    target_session_attrs: str = ""
+    certificate: str = ""
+    """Our own, as a file; empty: none."""
+
+    certificate_key: str = ""
 
     @classmethod
     def read(cls, text: str) -> DatabaseUrl:
@@ -116,6 +121,9 @@ class DatabaseUrl:
             hosts=hosts,
             sslmode=options.get("sslmode", [""])[-1],
             has_root_certificate="sslrootcert" in options,
+            target_session_attrs=options.get("target_session_attrs", [""])[-1],
+            certificate=options.get("sslcert", [""])[-1],
+            certificate_key=options.get("sslkey", [""])[-1],
         )
 
     @property

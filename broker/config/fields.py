@@ -44,7 +44,8 @@ class Fields(Frozen):
     # What it stands on.
     database_url: DatabaseSource | None = setting(
         "BROKER_DATABASE_URL",
-        "PostgreSQL 14+. Off loopback, less than `sslmode=verify-full` needs `BROKER_INSECURE`",
+        "PostgreSQL 14+, of `h1:p,h2:p` the one that can write. Off loopback, less than"
+        " `sslmode=verify-full` needs `BROKER_INSECURE`",
         None,
         without=REQUIRED_FOR_SERVE,
     )
@@ -57,7 +58,7 @@ class Fields(Frozen):
     redis_url: RedisSource | None = setting(
         "BROKER_REDIS_URL",
         "Redis 6.2+ or Valkey: `redis://`, `rediss://`, `unix://`,"
-        " `redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB`; `redis+cluster(s)://` is refused as yet",
+        " `redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB`; no Redis Cluster",
         None,
         without=REQUIRED_FOR_SERVE,
     )

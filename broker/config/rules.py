@@ -30,6 +30,18 @@ def database_is_reached_safely(settings: Fields) -> Iterator[Problem]:
         )
 
 
+def database_can_be_written(settings: Fields) -> Iterator[Problem]:
+    """A standby is of no use; with several hosts the one that writes is looked for anyway."""
+    if settings.database_url is None:
+        return
+    url = DatabaseUrl.read(settings.database_url.read().reveal())
+    if url.target_session_attrs not in {"", "read-write", "primary"}:
+        yield Problem(
+            variable=settings.database_url.variable,
+            expected="`target_session_attrs` read-write, primary, or none",
+        )
+
+
 def redis_authority_is_used(settings: Fields) -> Iterator[Problem]:
     """An authority where nothing is encrypted: somebody believes in what there is not."""
     if settings.redis_url is not None and settings.redis_ca_file is not None:
@@ -117,6 +129,7 @@ def addresses_belong_to_the_environment(settings: Fields) -> Iterator[Problem]:
 
 RULES: Final[tuple[Rule, ...]] = (
     database_is_reached_safely,
+    database_can_be_written,
     redis_authority_is_used,
     listeners_are_encrypted_or_local,
     certificate_and_key_come_together,
@@ -135,8 +148,8 @@ def only_what_is_supported(settings: Fields) -> Iterator[Problem]:
         if scheme.startswith("redis+cluster"):
             yield Problem(
                 variable=settings.redis_url.variable,
-                expected="redis://, rediss://, unix:// or redis+sentinel(s)://: this release does"
-                " not support Cluster yet",
+                expected="redis://, rediss://, unix:// or redis+sentinel(s)://, since Redis"
+                " Cluster is not supported",
             )
 
 

@@ -24,4 +24,7 @@ def database_tls(settings: Settings) -> ssl.SSLContext | None:
     is_bare = url.sslmode == "verify-full" and not url.has_root_certificate
     if settings.database_ca_file is None and not is_bare:
         return None
-    return ssl.create_default_context(cafile=settings.database_ca_file)
+    context = ssl.create_default_context(cafile=settings.database_ca_file)
+    if url.certificate:  # given a context, the driver no longer reads the address's own
+        context.load_cert_chain(url.certificate, url.certificate_key or None)
+    return context

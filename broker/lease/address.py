@@ -35,7 +35,10 @@ from broker.lease.times import LeaseTimes
 # waits; redis-py's other pool would say at once that Redis is away.
 _MOST_CONNECTIONS: Final = 32
 
-_LATER: Final = ("redis+cluster", "redis+clusters")
+# What Redis Cluster spreads over nodes, it moves between them: while it does, and for as long as a
+# node is away, some tenants would have no lease, and a pair that PostgreSQL did not take no place.
+# One Redis carries all that the broker keeps there; Sentinels replace it.
+_CLUSTER: Final = ("redis+cluster", "redis+clusters")
 _ENCRYPTED: Final = ("rediss", "redis+sentinels")
 _SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+sentinels")
 
@@ -66,9 +69,9 @@ def make_pool(
 
 def _read_options(url: str, ca_file: Path | None) -> dict[str, Any]:
     scheme = url.partition("://")[0]
-    if scheme in _LATER:
+    if scheme in _CLUSTER:
         raise RedisUrlRefused(
-            f"{scheme}:// is not supported yet;"
+            "Redis Cluster is not supported;"
             " give redis://, rediss://, unix:// or redis+sentinel(s)://"
         )
     if scheme not in _SCHEMES:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from redis.exceptions import NoPermissionError
+
 from broker.lease.client import RedisClient
 from broker.lease.failure import RedisUnreachable
 
@@ -16,12 +18,33 @@ class RedisStatus:
     maxmemory_policy: str | None
     """`noeviction` is required. None: unreachable, or the user may not ask."""
 
+    is_cluster: bool = False
+    """A node of a Redis Cluster, which answers for some keys that they are elsewhere."""
+
+    is_refusing: bool = False
+    """It answers, and does not do what a connection begins with: the number of the database is none
+    of its own. A node of a cluster has 0 alone."""
+
+    why: str = ""
+    """What kept it from being reached: classes of errors, without a word of their texts."""
+
 
 async def probe(client: RedisClient) -> RedisStatus:
     """Asks. Never raises, and takes no longer than its timeouts. Safe to cancel and to retry."""
     try:
-        told = await client.ask_anyway(lambda redis: redis.info("memory"))
+        # Several sections at once are asked for in one word: Redis 6.2 takes no list of them.
+        told = await client.ask_anyway(lambda redis: redis.info())
     except RedisUnreachable as error:
-        return RedisStatus(is_reachable=error.has_answered, maxmemory_policy=None)
+        may_not_ask = isinstance(error.__cause__, NoPermissionError)
+        return RedisStatus(
+            is_reachable=error.has_answered,
+            maxmemory_policy=None,
+            is_refusing=error.has_answered and not may_not_ask,
+            why=error.why,
+        )
     policy = told.get("maxmemory_policy")
-    return RedisStatus(is_reachable=True, maxmemory_policy=str(policy) if policy else None)
+    return RedisStatus(
+        is_reachable=True,
+        maxmemory_policy=str(policy) if policy else None,
+        is_cluster=bool(told.get("cluster_enabled")),
+    )

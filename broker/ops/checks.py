@@ -17,10 +17,11 @@ from broker.domain.history import AttemptOutcome
 from broker.lease.client import RedisClient
 from broker.lease.status import probe as probe_redis
 from broker.ops.health import Check, CheckResult, Need
+from broker.store.connecting import DatabaseUnfit
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
 from broker.store.home import Home, HomeDiffersError, settle_home
-from broker.store.pool import DatabaseUnfit, Pool
+from broker.store.pool import Pool
 from broker.store.privileges import judge_privileges
 from broker.store.schema import PRIVILEGES_MISSING, SchemaFitness
 from broker.store.sealing import KeyDescription, Keyring
@@ -213,6 +214,8 @@ def _local_checks(subjects: Subjects) -> Iterator[Check]:
         status = await probe_redis(subjects.redis)
         if not status.is_reachable:
             return CheckResult(error="REDIS_UNREACHABLE")
+        if status.is_refusing or status.is_cluster:
+            return CheckResult(error="REDIS_IS_CLUSTER" if status.is_cluster else "REDIS_REFUSES")
         evicts = status.maxmemory_policy not in {None, "noeviction"}
         return CheckResult(error="REDIS_EVICTS" if evicts else "")
 

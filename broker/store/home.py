@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from broker.domain.errors import KeyUnavailable
-from broker.store.pool import Connection, DatabaseUnfit, Pool
+from broker.store.connecting import Connection, DatabaseUnfit
+from broker.store.pool import Pool
 from broker.store.schema import SchemaFitness, read_schema
 from broker.store.sealing import Keyring, Place, Sealed
 

@@ -21,10 +21,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
-import asyncpg
-
+from broker.store.connecting import CONNECT_SECONDS, Connection, Dialer
 from broker.store.failures import store_failures
-from broker.store.pool import CONNECT_SECONDS, Connection
 from broker.store.privileges import grant_privileges
 
 # Any number that no other part of the broker uses; "schema" on a telephone.
@@ -145,13 +143,8 @@ async def _transaction(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Co
     with store_failures():
         # Nothing here limits a statement: a migration may have to rewrite a table, and stopped half
         # way it would never get done.
-        connection = await asyncpg.connect(
-            url,
-            ssl=tls,
-            timeout=CONNECT_SECONDS,
-            statement_cache_size=0,
-            server_settings={"application_name": "token-broker migrate"},
-        )
+        dialer = Dialer(tls=tls, settings={"application_name": "token-broker migrate"})
+        connection = await dialer.dial(url)
         try:
             async with connection.transaction():
                 yield connection

@@ -11,7 +11,8 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Final
 
-from broker.store.pool import Connection, Pool
+from broker.store.connecting import Connection
+from broker.store.pool import Pool
 
 DAYS_AHEAD: Final = 7
 """A week in which nothing has to run."""

@@ -1,9 +1,7 @@
-"""Connections to PostgreSQL: how many, how long anything may take, and what is not accepted.
+"""Connections to PostgreSQL: how many, and who may use one for how long.
 
-Every wait has an end: the server's timeouts first, since they end the work as well, and the
-client's a little later for a server or a network that has gone silent. A lost connection is
-noticed by whoever uses it next; the pool makes new ones on demand, so that PostgreSQL may be down
-when the broker starts.
+A lost connection is noticed by whoever uses it next; the pool makes new ones on demand, so that
+PostgreSQL may be down when the broker starts.
 """
 
 from __future__ import annotations
@@ -13,33 +11,21 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
-from broker.domain.errors import StoreUnavailable
+from broker.store.connecting import (
+    COMMAND_SECONDS,
+    TIMEOUTS,
+    Connection,
+    Dialer,
+    refuse_unfit,
+)
 from broker.store.failures import store_failures
-
-Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
-
-CONNECT_SECONDS: Final = 2.0
-"""A healthy one takes a few milliseconds, with TLS across zones some dozen."""
 
 ACQUIRE_SECONDS: Final = 2.0
 """A statement takes milliseconds: who waits longer for a connection waits for an outage."""
-
-STATEMENT_TIMEOUT: Final = "3s"
-"""Sixty times what the slowest statement here takes, and a tenth of an attempt's deadline."""
-
-LOCK_TIMEOUT: Final = "2s"
-"""Rows are locked for single statements; who waits longer waits for somebody's migration."""
-
-IDLE_IN_TRANSACTION_TIMEOUT: Final = "10s"
-"""Transactions here are a few statements: a replica that was paused must not hold their locks."""
-
-COMMAND_SECONDS: Final = 3.5
-"""Later than the server's own timeout, whose answer says more than silence."""
 
 RELEASE_SECONDS: Final = 0.5
 """For a server that was asked to cancel a statement. It does in milliseconds, or is not there, and
@@ -54,18 +40,6 @@ IDLE_SECONDS: Final = 300.0
 
 CLOSE_SECONDS: Final = 2.0
 """For taking leave of a server that may be gone. Statements that matter have ended before."""
-
-OLDEST_SERVER: Final = 14
-"""The oldest that is still maintained (contract.md, "Settings")."""
-
-
-class DatabaseUnfit(StoreUnavailable):
-    """Too old, with commits that a crash may undo, of another schema, or of another home."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        """`code`: what health calls it."""
-        super().__init__(message, metadata={"code": code})
-        self.code = code
 
 
 async def anybody(_connection: Connection) -> None:
@@ -137,6 +111,11 @@ class Pool:
         connection = await self._connections.acquire(timeout=ACQUIRE_SECONDS)
         try:
             yield connection
+        except asyncpg.ReadOnlySQLTransactionError:
+            # A standby by now, or the reader that an address led to in a failover: kept, it would
+            # refuse for as long as it is used.
+            connection.terminate()
+            raise
         finally:
             await self._connections.release(connection, timeout=RELEASE_SECONDS)
 
@@ -144,14 +123,17 @@ class Pool:
 @asynccontextmanager
 async def open_pool(settings: PoolSettings) -> AsyncIterator[Pool]:
     """Makes a pool, and closes its connections at the end. Connects to nothing by itself."""
+    dialer = Dialer(
+        tls=settings.tls,
+        settings={"application_name": settings.application_name, **TIMEOUTS},
+        command_seconds=COMMAND_SECONDS,
+    )
 
     async def connect(*_: object, **__: object) -> asyncpg.Connection:
-        return await connect_to(
-            settings.url(), tls=settings.tls, application_name=settings.application_name
-        )
+        return await dialer.dial(settings.url())
 
     async def admit(connection: Connection) -> None:
-        await _refuse_unfit(connection)
+        await refuse_unfit(connection)
         await settings.admit(connection)
 
     connections = await asyncpg.create_pool(
@@ -168,42 +150,6 @@ async def open_pool(settings: PoolSettings) -> AsyncIterator[Pool]:
         with suppress(TimeoutError):  # asyncpg aborts what it could not close in order
             async with asyncio.timeout(CLOSE_SECONDS):
                 await connections.close()
-
-
-async def connect_to(
-    url: str, *, tls: ssl.SSLContext | None, application_name: str
-) -> asyncpg.Connection:
-    """Makes one connection, with a limit to everything it may do."""
-    return await asyncpg.connect(
-        url,
-        ssl=tls,
-        timeout=CONNECT_SECONDS,
-        command_timeout=COMMAND_SECONDS,
-        # A pooler gives each transaction another session, which knows no statements of ours.
-        statement_cache_size=0,
-        server_settings={
-            "application_name": application_name,
-            "statement_timeout": STATEMENT_TIMEOUT,
-            "lock_timeout": LOCK_TIMEOUT,
-            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
-        },
-    )
-
-
-async def _refuse_unfit(connection: Connection) -> None:
-    version = connection.get_server_version()
-    if version.major < OLDEST_SERVER:
-        raise DatabaseUnfit(
-            f"PostgreSQL {version.major} is too old: use {OLDEST_SERVER} or newer",
-            code="POSTGRES_TOO_OLD",
-        )
-    # A pair whose commit a crash undoes is a customer locked out (law 3).
-    # Asked in each session: a role or a database may have its own setting.
-    if await connection.fetchval("SELECT current_setting('synchronous_commit')") == "off":
-        raise DatabaseUnfit(
-            "synchronous_commit is off: set it to on for this role and database",
-            code="SYNCHRONOUS_COMMIT_OFF",
-        )
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:

@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
-from broker.store.pool import Connection, Pool
+from broker.store.connecting import Connection
+from broker.store.pool import Pool
 
 _READ: Final = frozenset({"SELECT"})
 _APPEND: Final = _READ | {"INSERT"}

@@ -7,7 +7,8 @@ from typing import Final
 
 import asyncpg
 
-from broker.store.pool import Connection, DatabaseUnfit, Pool
+from broker.store.connecting import Connection, DatabaseUnfit
+from broker.store.pool import Pool
 
 SCHEMA_VERSION: Final = 5
 """The number of the last file in `migrations/`. Code works with this schema and with newer ones

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,19 +11,11 @@ from broker.domain.authorization import Outcome
 from broker.domain.errors import KeyUnavailable
 from broker.domain.secret import RefreshToken, Secret
 from broker.ports import ConsentStore
-from support.store_worlds import StoreWorld, some_authorization, store_world
+from support.store_worlds import StoreWorld, some_authorization
 
 THE_STATE = b"state" * 8
 
 DENIED = Outcome(reason="CONSENT_DENIED", metadata={"error": "access_denied"})
-
-
-@pytest.fixture(params=["fake", "postgres"])
-async def world(
-    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
-) -> AsyncIterator[StoreWorld]:
-    async with store_world(request.param, database_url, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from support.fake_lease import FakeRedis
 from support.grants import some_attempt, some_issue
 from support.proxy import redis_proxy
 from support.redis_worlds import PREFIX, QUICK
+from support.sentinels import watched
 
 # An outage that no test waits out.
 HASTY = replace(QUICK, connect=timedelta(milliseconds=200), answer=timedelta(milliseconds=200))
@@ -53,9 +54,12 @@ def keyring_in(directory: Path) -> Keyring:
 
 
 @asynccontextmanager
-async def valkey_world(redis_url: str, directory: Path) -> AsyncIterator[World]:
+async def valkey_world(
+    redis_url: str, directory: Path, *, sentinel: str = ""
+) -> AsyncIterator[World]:
     sealer = EscrowSealer(keyring_in(directory))
-    async with redis_proxy(redis_url) as (between, url), AsyncExitStack() as stack:
+    async with redis_proxy(redis_url) as (between, near), AsyncExitStack() as stack:
+        url = await stack.enter_async_context(watched(sentinel, near)) if sentinel else near
         clients = [
             await stack.enter_async_context(RedisClient(lambda: url, times=HASTY)) for _ in range(2)
         ]
@@ -71,14 +75,15 @@ async def valkey_world(redis_url: str, directory: Path) -> AsyncIterator[World]:
         )
 
 
-@pytest.fixture(params=["fake", "valkey"])
+@pytest.fixture(params=["fake", "valkey", "sentinel"])
 async def world(
-    request: pytest.FixtureRequest, redis_url: str, tmp_path: Path
+    request: pytest.FixtureRequest, redis_url: str, tmp_path: Path, sentinel: str
 ) -> AsyncIterator[World]:
     if request.param == "fake":
         yield fake_world()
         return
-    async with valkey_world(redis_url, tmp_path) as made:
+    found = sentinel if request.param == "sentinel" else ""
+    async with valkey_world(redis_url, tmp_path, sentinel=found) as made:
         yield made
 
 
@@ -177,7 +182,7 @@ async def test_a_lost_answer_is_no_acknowledgement(world: World) -> None:
 
 async def test_nothing_lies_in_redis_in_clear(redis_url: str, tmp_path: Path) -> None:
     sealer = EscrowSealer(keyring_in(tmp_path))
-    async with RedisClient(lambda: redis_url) as client:
+    async with RedisClient(lambda: redis_url, times=QUICK) as client:
         await RedisEscrows(client, sealer, prefix=PREFIX).put(some_escrow())
 
     async with redis.asyncio.from_url(redis_url) as raw:
@@ -190,7 +195,7 @@ async def test_a_copy_that_was_moved_elsewhere_is_no_escrow_of_there(
     field: str, redis_url: str, tmp_path: Path
 ) -> None:
     sealer = EscrowSealer(keyring_in(tmp_path))
-    async with RedisClient(lambda: redis_url) as client:
+    async with RedisClient(lambda: redis_url, times=QUICK) as client:
         ours = RedisEscrows(client, sealer, prefix=PREFIX)
         await ours.put(some_escrow())
         async with redis.asyncio.from_url(redis_url) as raw:
@@ -205,7 +210,7 @@ async def test_a_copy_under_a_key_that_is_missing_here_is_not_called_none(
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    async with RedisClient(lambda: redis_url) as client:
+    async with RedisClient(lambda: redis_url, times=QUICK) as client:
         theirs = RedisEscrows(client, EscrowSealer(keyring_in(elsewhere)), prefix=PREFIX)
         await theirs.put(some_escrow())
         ours = RedisEscrows(client, EscrowSealer(keyring_in(tmp_path)), prefix=PREFIX)
@@ -231,7 +236,7 @@ async def test_what_is_no_escrow_keeps_nobody_elses_waiting(
     field: bytes, value: bytes, redis_url: str, tmp_path: Path
 ) -> None:
     sealer = EscrowSealer(keyring_in(tmp_path))
-    async with RedisClient(lambda: redis_url) as client:
+    async with RedisClient(lambda: redis_url, times=QUICK) as client:
         ours = RedisEscrows(client, sealer, prefix=PREFIX)
         await ours.put(some_escrow("other"))
         async with redis.asyncio.from_url(redis_url) as raw:
@@ -246,7 +251,7 @@ async def test_another_kind_of_value_in_the_place_of_all_is_not_called_none(
     redis_url: str, tmp_path: Path
 ) -> None:
     sealer = EscrowSealer(keyring_in(tmp_path))
-    async with RedisClient(lambda: redis_url) as client:
+    async with RedisClient(lambda: redis_url, times=QUICK) as client:
         ours = RedisEscrows(client, sealer, prefix=PREFIX)
         async with redis.asyncio.from_url(redis_url) as raw:
             await raw.set(f"{PREFIX}escrows", "no hash")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +17,7 @@ from broker.domain.history import AttemptOutcome, AttemptRecord, FleetAct
 from broker.ports import AnsweredRefresh, Change, FleetStore, GrantStore, Guarded
 from broker.store.fleet import ALIVE_FOR
 from support.grants import THE_NOW, some_attempt, some_grant, some_pair, some_reauth
-from support.store_worlds import StoreWorld, put, store_world
+from support.store_worlds import StoreWorld, put
 
 REFUSED = AttemptOutcome.REFUSED
 ROTATED = AttemptOutcome.ROTATED
@@ -49,14 +47,6 @@ THE_FULLEST = FleetState(
     timeline="7",
     timeline_since=THE_NOW + timedelta(seconds=5),
 )
-
-
-@pytest.fixture(params=["fake", "postgres"])
-async def world(
-    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
-) -> AsyncIterator[StoreWorld]:
-    async with store_world(request.param, database_url, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

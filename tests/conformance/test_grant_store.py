@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -52,16 +50,7 @@ from support.store_worlds import (
     put,
     put_some,
     some_authorization,
-    store_world,
 )
-
-
-@pytest.fixture(params=["fake", "postgres"])
-async def world(
-    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
-) -> AsyncIterator[StoreWorld]:
-    async with store_world(request.param, database_url, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

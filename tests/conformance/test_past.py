@@ -16,7 +16,7 @@ from support.fake_fleet import FakeFleetStore
 from support.fake_store import FakeGrantStore
 from support.fake_world import FakeWorld
 from support.grants import THE_NOW, some_grant
-from support.store_worlds import postgres_world, put
+from support.store_worlds import StorePlace, postgres_world, put
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +37,14 @@ class Stores:
         assert await self.fleet.apply(before, noted) is not None
 
 
-@pytest.fixture(params=["fake", "postgres"])
-async def stores(
-    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
-) -> AsyncIterator[Stores]:
-    if request.param == "fake":
+@pytest.fixture
+async def stores(place: StorePlace, tmp_path: Path) -> AsyncIterator[Stores]:
+    if place.url is None:
         world = FakeWorld(now=lambda: THE_NOW)
         yield Stores(grants=FakeGrantStore(world), fleet=FakeFleetStore(world))
         return
-    async with postgres_world(database_url, tmp_path) as real:
-        yield Stores(grants=real.grants(), fleet=PostgresFleet(real.pool))
+    async with postgres_world(place.url, tmp_path, pooler=place.pooler) as real:
+        yield Stores(grants=real.grants(), fleet=PostgresFleet(real.serving))
 
 
 async def test_a_new_database_has_a_past_that_nobody_has_noted(stores: Stores) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-
-import pytest
 
 from broker.domain.disclosure import HandedOut
 from broker.domain.grant import GrantState
 from broker.domain.history import AttemptOutcome, AttemptRecord, GrantEvent
 from broker.ports import Change, GrantStore, Recorded
 from support.grants import THE_NOW, some_attempt, some_grant
-from support.store_worlds import StoreWorld, put, store_world
+from support.store_worlds import StoreWorld, put
 
 AN_HOUR = timedelta(hours=1)
 A_MOMENT = timedelta(seconds=10)
@@ -28,14 +24,6 @@ GIVEN = HandedOut(
     first_age=2 * AN_HOUR,
     last_age=AN_HOUR,
 )
-
-
-@pytest.fixture(params=["fake", "postgres"])
-async def world(
-    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
-) -> AsyncIterator[StoreWorld]:
-    async with store_world(request.param, database_url, tmp_path) as made:
-        yield made
 
 
 async def write_lines(store: GrantStore, number: int) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-import pytest
 
 from broker.domain.grant import (
     Attempt,
@@ -21,20 +20,12 @@ from broker.domain.grant import (
 )
 from broker.domain.renewal import Planned
 from support.grants import some_attempt, some_grant, some_pair, some_reauth
-from support.store_worlds import StoreWorld, postgres_world, put, store_world
+from support.store_worlds import StoreWorld, postgres_world, put
 
 A_MINUTE = timedelta(minutes=1)
 """Longer than the suite needs from one statement to the next."""
 
 KEEPALIVE = timedelta(days=20)
-
-
-@pytest.fixture(params=["fake", "postgres"])
-async def world(
-    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
-) -> AsyncIterator[StoreWorld]:
-    async with store_world(request.param, database_url, tmp_path) as made:
-        yield made
 
 
 async def now_of(world: StoreWorld) -> datetime:

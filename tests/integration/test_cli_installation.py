@@ -15,6 +15,8 @@ from broker.store.pool import open_pool
 from broker.store.sealing import Keyring, generate_keyset
 from broker.wiring import home, pool_settings
 from support.cli import Ended, run_beside
+from support.logical import on_logical_database
+from support.pooler import Pooler, dismiss
 from support.service_role import SERVICE_ROLE, as_service
 
 SECRET = "correct-horse-battery"
@@ -317,3 +319,22 @@ async def test_a_client_secret_that_goes_is_told_as_a_setting(
 
     assert ended.status == 1
     assert "BROKER_PLEO_CLIENT_SECRET_FILE" in ended.stdout
+
+
+async def test_doctor_says_of_a_database_that_redis_does_not_have(environ: dict[str, str]) -> None:
+    url = on_logical_database(environ["BROKER_REDIS_URL"], 9999)
+
+    ended = await examine(environ, BROKER_REDIS_URL=url)
+
+    assert outcomes(ended)["redis"] == "bad"
+    assert found(ended, "redis") == "refuses the connection (ResponseError)"
+
+
+async def test_doctor_says_what_a_role_behind_a_pooler_lacks(
+    environ: dict[str, str], database_url: str, pooler: Pooler
+) -> None:
+    ended = await examine(environ, BROKER_DATABASE_URL=pooler.through(database_url))
+    await dismiss(database_url)
+
+    assert outcomes(ended)["database"] == "bad"
+    assert " SET statement_timeout = '3s'" in found(ended, "database")

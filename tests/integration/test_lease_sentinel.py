@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import redis.asyncio
 
 from broker.dev.rundir import RunDirectory
+from broker.domain.escrow import Escrow
 from broker.domain.facts import LeaseOutcome
 from broker.lease.announcements import RedisAnnouncements
 from broker.lease.client import RedisClient
+from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
 from broker.lease.status import probe
 from broker.ports import GrantMoved, Resubscribed
+from broker.store.escrow_sealing import EscrowSealer
+from broker.store.sealing import Keyring, generate_keyset
+from support.fleet import until_true
+from support.grants import some_attempt, some_issue
 from support.redis_worlds import PREFIX, QUICK, ask, listening, until_answered
 from support.sentinels import Watched, tell, watched_pair
 
@@ -39,6 +46,30 @@ async def test_leases_and_news_survive_the_masters_death(pair: Watched) -> None:
             await ears.until(Resubscribed())
             await announcements.announce(MOVED)
             await ears.until(MOVED)
+
+
+async def test_a_kept_pair_that_was_copied_survives_the_masters_death(
+    pair: Watched, tmp_path: Path
+) -> None:
+    path = tmp_path / "keyset.json"
+    path.write_text(generate_keyset())
+    sealer = EscrowSealer(Keyring.from_file(path))
+    kept = Escrow(tenant="acme", attempt=some_attempt(), issued=some_issue())
+    async with RedisClient(lambda: pair.url, times=QUICK) as client:
+        escrows = RedisEscrows(client, sealer, prefix=PREFIX)
+        assert await escrows.put(kept)
+        async with redis.asyncio.from_url(pair.replica.url) as replica:
+
+            async def is_copied() -> bool:
+                return bool(await replica.keys())
+
+            await until_true(is_copied)
+        await pair.master.kill()
+
+        async def is_found() -> bool:
+            return await escrows.find("acme") == [kept] and await escrows.put(kept)
+
+        await until_true(is_found)
 
 
 async def test_the_probe_tells_of_the_master(pair: Watched) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.store.connecting import DatabaseUnfit
 from broker.store.home import (
     Home,
     HomeDiffersError,
@@ -22,7 +23,7 @@ from broker.store.home import (
     settle_home,
 )
 from broker.store.migrate import migrate
-from broker.store.pool import DatabaseUnfit, Pool, PoolSettings, open_pool
+from broker.store.pool import Pool, PoolSettings, open_pool
 from broker.store.sealing import Keyring, generate_keyset
 from support.store_worlds import THE_HOME
 

@@ -15,9 +15,10 @@ from broker.dev.databases import database_name, on_database
 from broker.dev.embedded import EmbeddedServer
 from broker.domain.errors import StoreUnavailable
 from broker.ports import Change, GrantStore
+from broker.store.connecting import DatabaseUnfit
 from broker.store.health import probe
 from broker.store.migrate import migrate
-from broker.store.pool import LONGEST_CALL_SECONDS, DatabaseUnfit, Pool, PoolSettings, open_pool
+from broker.store.pool import LONGEST_CALL_SECONDS, Pool, PoolSettings, open_pool
 from support.grants import some_grant
 from support.proxy import Proxy, postgres_proxy
 from support.store_worlds import PostgresStoreWorld, postgres_world, put, until_sleeping

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from broker.store.connecting import TIMEOUTS
+
 SERVICE_ROLE: Final = "token_broker_test_service"
 
 
@@ -23,6 +25,11 @@ def as_service(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{SERVICE_ROLE}{colon}{password}{at or '@'}{host}"))
 
 
+def timeouts_of(role: str) -> str:
+    """Returns what gives a role what a pooler keeps from the server."""
+    return "; ".join(f"ALTER ROLE {role} SET {name} = '{most}'" for name, most in TIMEOUTS.items())
+
+
 async def make_service_role(url: str) -> None:
     """Makes the role, unless another pytest process has, with the password of the address."""
     password = urlsplit(url).password
@@ -30,7 +37,9 @@ async def make_service_role(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
-            await connection.execute(f"CREATE ROLE {SERVICE_ROLE} LOGIN{secret}")
+            await connection.execute(
+                f"CREATE ROLE {SERVICE_ROLE} LOGIN{secret}; {timeouts_of(SERVICE_ROLE)}"
+            )
     finally:
         await connection.close()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +40,7 @@ from support.fake_renewals import FakeRenewals
 from support.fake_store import FakeConsentStore, FakeGrantStore
 from support.fake_world import FakeWorld
 from support.grants import THE_NOW, some_grant
+from support.pooler import Pooler, dismiss
 from support.service_role import as_service_where_prepared
 
 THE_HOME = Home(
@@ -211,29 +212,46 @@ class PostgresStoreWorld:
         self.keyring.seals = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorePlace:
+    """Where a world lies. Without an address it is the fake."""
+
+    url: str | None = None
+    """Of the owner of a migrated database."""
+
+    pooler: Pooler | None = None
+    """What stands between it and the stores."""
+
+
 @asynccontextmanager
-async def postgres_world(url: str, folder: Path) -> AsyncIterator[PostgresStoreWorld]:
+async def postgres_world(
+    url: str, folder: Path, *, pooler: Pooler | None = None
+) -> AsyncIterator[PostgresStoreWorld]:
     """Opens a migrated database, with a keyset of its own."""
     path = folder / "keyset.json"
     path.write_text(generate_keyset())
     keyring = BreakableKeyring(path)
     serving_url = await as_service_where_prepared(url)
+    if pooler is not None:
+        serving_url = pooler.through(serving_url)
     async with (
         open_pool(PoolSettings(url=lambda: url)) as pool,
         open_pool(PoolSettings(url=lambda: serving_url)) as serving,
     ):
         await settle_home(serving, keyring, THE_HOME)
         yield PostgresStoreWorld(pool, serving, keyring)
+    if pooler is not None:
+        await dismiss(url)
 
 
 @asynccontextmanager
-async def store_world(kind: str, url: str, folder: Path) -> AsyncIterator[StoreWorld]:
-    """Opens a `fake` or a `postgres`."""
-    async with AsyncExitStack() as stack:
-        if kind == "fake":
-            yield FakeStoreWorld()
-        else:
-            yield await stack.enter_async_context(postgres_world(url, folder))
+async def store_world(place: StorePlace, folder: Path) -> AsyncIterator[StoreWorld]:
+    """Opens the fake or the real one."""
+    if place.url is None:
+        yield FakeStoreWorld()
+        return
+    async with postgres_world(place.url, folder, pooler=place.pooler) as world:
+        yield world
 
 
 async def put(store: GrantStore, grant: Grant) -> Snapshot:

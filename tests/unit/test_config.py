@@ -259,7 +259,15 @@ def test_addresses_of_another_pleo_are_refused_unless_it_is_custom() -> None:
     assert problems(environ).keys() == {"BROKER_PLEO_AUTHORIZE_URL", "BROKER_PLEO_TOKEN_URL"}
 
 
-def test_serve_refuses_what_it_does_not_do_yet() -> None:
+@pytest.mark.parametrize("wanted", ["any", "standby", "prefer-standby", "read-only"])
+def test_an_address_that_may_lead_to_a_standby_is_refused(wanted: str) -> None:
+    url = f"postgresql://u@localhost,127.0.0.1:5433/d?target_session_attrs={wanted}"
+
+    assert "read-write" in problems({"BROKER_DATABASE_URL": url})["BROKER_DATABASE_URL"]
+    assert problems({"BROKER_DATABASE_URL": url.replace(wanted, "primary")}) == {}
+
+
+def test_serve_refuses_a_redis_cluster() -> None:
     environ = {**SERVE, **TLS, **JWT, "BROKER_REDIS_URL": "redis+cluster://redis.example"}
 
     assert problems(environ) == {}

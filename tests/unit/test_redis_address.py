@@ -77,6 +77,12 @@ def test_what_cannot_be_used_is_refused_without_repeating_it(url: str) -> None:
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("scheme", ["redis+cluster", "redis+clusters"])
+def test_a_redis_cluster_is_refused_with_what_to_give_instead(scheme: str) -> None:
+    with pytest.raises(RedisUrlRefused, match=r"Cluster is not supported; give .*sentinel"):
+        connection(f"{scheme}://h1:1,h2:2")
+
+
 def test_sentinels_are_those_of_the_address_each_with_its_port() -> None:
     read = read_sentinels("redis+sentinel://u:p@h1:1,[::1]:2,h3/main/4")
 
