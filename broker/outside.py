@@ -38,7 +38,7 @@ from broker.store.sealing import Keyring
 from broker.store.tally import PostgresTally
 from broker.store.unreadable import UnreadableRecords
 from broker.watching import Watching
-from broker.wiring import home, pool_settings, provider_settings, redis_client
+from broker.wiring import home, pool_settings, provider_settings, redis_client, redis_prefix
 
 _CHECK_CONNECTIONS: Final = 2
 """For health alone: a check must not wait behind a herd, nor a herd behind a check."""
@@ -111,17 +111,12 @@ async def open_outside(
         redis=redis,
         provider=await opened.enter_async_context(provider),
         pleo=pleo,
-        escrows=RedisEscrows(redis, EscrowSealer(keyring), prefix=_prefix(settings)),
+        escrows=RedisEscrows(redis, EscrowSealer(keyring), prefix=redis_prefix(settings)),
         keys=PostgresKeys(pool, keyring),
         tally=PostgresTally(pool, keepalive=settings.keepalive),
         observer=observer,
         guarding=guarding(settings, observer=observer),
     )
-
-
-def _prefix(settings: ServeSettings) -> str:
-    """Returns what all our keys in Redis begin with."""
-    return f"token-broker:{settings.home}:"
 
 
 def ports_of(settings: ServeSettings, outside: Outside) -> Ports:
@@ -130,7 +125,7 @@ def ports_of(settings: ServeSettings, outside: Outside) -> Ports:
     def on_history_lost(tenant: str, number: int, error: str) -> None:
         outside.observer.observe(HistoryLost(tenant=tenant, number=number, error=error))
 
-    prefix = _prefix(settings)
+    prefix = redis_prefix(settings)
     return Ports(
         store=PostgresGrants(
             outside.pool,

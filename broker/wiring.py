@@ -12,6 +12,7 @@ from broker.config import PleoEnvironment, ServeSettings, Settings
 from broker.config.transport import database_tls
 from broker.domain.secret import ClientSecret
 from broker.domain.times import AttemptTimes
+from broker.lease.address import prefix_of
 from broker.lease.client import RedisClient
 from broker.lease.times import lease_times
 from broker.pleo.environments import ENVIRONMENTS, Environment
@@ -46,6 +47,15 @@ def redis_client(settings: ServeSettings, *, observer: Observer | None = None) -
         times=lease_times(AttemptTimes(http_timeout=settings.pleo_timeout)),
         observer=observer,
     )
+
+
+def redis_prefix(settings: ServeSettings) -> str:
+    """Returns what all our keys and channels in Redis begin with.
+
+    Raises:
+        SecretUnreadableError: the address cannot be read.
+    """
+    return prefix_of(settings.redis_url.read().reveal(), settings.home)
 
 
 def pleo(settings: Settings) -> Environment:

@@ -35,11 +35,13 @@ from broker.dev.servers import (
     valkey_server,
 )
 from broker.dev.wheels import WheelMissingError
+from support.clusters import cluster
 from support.law_seven import LEDGER, Sums
 from support.logical import clean_logical_database, on_logical_database
 from support.media import of_cluster, of_core
 from support.pooler import NoPoolerError, Pooler
 from support.pooler import pooler as open_pooler
+from support.redis_worlds import RedisServers
 from support.sentinels import sentinel_server
 from support.service_role import SERVICE_ROLE, make_service_role
 from support.standby import StandbyPair, standby_pair
@@ -111,6 +113,19 @@ def sentinel(run: RunDirectory) -> Iterator[str]:
     """The address of a Sentinel that watches nothing yet."""
     with _held_open(sentinel_server(run)) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def cluster_nodes(run: RunDirectory) -> Iterator[tuple[str, str]]:
+    """The addresses of the nodes of a Redis Cluster: first the one that has the broker's slot."""
+    with _held_open(cluster(run)) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def redis_servers(redis_url: str, sentinel: str, cluster_nodes: tuple[str, str]) -> RedisServers:
+    """A Redis, a Sentinel and a node of a cluster."""
+    return RedisServers(redis_url=redis_url, sentinel=sentinel, cluster_node=cluster_nodes[0])
 
 
 @pytest.fixture(scope="session")

@@ -117,11 +117,11 @@ def _judge_redis(status: RedisStatus) -> Check:
         )
         return bad("redis", f"cannot be reached ({status.why})", mend=mend)
     if status.is_refusing:
-        mend = "BROKER_REDIS_URL, the number of its database; a Redis Cluster is not supported"
+        mend = "BROKER_REDIS_URL, the number of its database; a Redis Cluster has 0 alone"
         return bad("redis", f"refuses the connection ({status.why})", mend=mend)
     if status.is_cluster:
-        mend = "BROKER_REDIS_URL: one Redis, or one behind Sentinels, with cluster-enabled no"
-        return bad("redis", "is a node of a Redis Cluster, which is not supported", mend=mend)
+        mend = "BROKER_REDIS_URL: write redis+cluster:// (redis+clusters:// with TLS)"
+        return bad("redis", "is a node of a Redis Cluster, which the address hides", mend=mend)
     match status.maxmemory_policy:
         case "noeviction":
             return ok("redis", "maxmemory-policy noeviction")

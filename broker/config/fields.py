@@ -58,7 +58,7 @@ class Fields(Frozen):
     redis_url: RedisSource | None = setting(
         "BROKER_REDIS_URL",
         "Redis 6.2+ or Valkey: `redis://`, `rediss://`, `unix://`,"
-        " `redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB`; no Redis Cluster",
+        " `redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB`, `redis+cluster(s)://u:p@h1:p,h2:p`",
         None,
         without=REQUIRED_FOR_SERVE,
     )

@@ -203,7 +203,7 @@ def redis_url() -> BeforeValidator:
     return secret_reader(
         _redis_url,
         "redis://, rediss:// or unix://; redis+sentinel(s)://h1:p,h2:p/SERVICE/DB or"
-        " redis+cluster(s)://; with percent-encoded parts",
+        " redis+cluster(s)://h1:p,h2:p; with percent-encoded parts",
     )
 
 
@@ -262,3 +262,5 @@ def _redis_url(text: str) -> None:
     _insist(text, parts.scheme in _REDIS_SCHEMES and is_one)
     if parts.scheme.startswith("redis+sentinel"):
         _insist(text, parts.path.strip("/"))
+    if parts.scheme.startswith("redis+cluster"):
+        _insist(text, parts.path in {"", "/", "/0"})

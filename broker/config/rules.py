@@ -141,17 +141,5 @@ RULES: Final[tuple[Rule, ...]] = (
 """What holds for every command."""
 
 
-def only_what_is_supported(settings: Fields) -> Iterator[Problem]:
-    """What this release reads and does not do is refused: nothing pretends."""
-    if settings.redis_url is not None:
-        scheme = settings.redis_url.read().reveal().partition("://")[0]
-        if scheme.startswith("redis+cluster"):
-            yield Problem(
-                variable=settings.redis_url.variable,
-                expected="redis://, rediss://, unix:// or redis+sentinel(s)://, since Redis"
-                " Cluster is not supported",
-            )
-
-
 def _needed(variable: str, because: str) -> Problem:
     return Problem(variable=variable, expected=f"a value, since {because}")

@@ -21,7 +21,7 @@ from broker.config.fields import (
 )
 from broker.config.problems import Problem, SettingsError
 from broker.config.reading import UnknownName, find_unknown, names, problems_of, read_variables
-from broker.config.rules import RULES, Rule, only_what_is_supported
+from broker.config.rules import RULES, Rule
 from broker.config.showing import shown
 from broker.config.sources import SecretSource
 
@@ -90,7 +90,7 @@ class RegistrationSettings(Settings):
 class ServeSettings(Settings):
     """For `serve`: everything that it needs, and nothing that it cannot do yet."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*RULES, only_what_is_supported)
+    rules: ClassVar[tuple[Rule, ...]] = RULES
 
     database_url: DatabaseSource = required(Fields, "database_url")
     redis_url: RedisSource = required(Fields, "redis_url")

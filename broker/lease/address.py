@@ -1,6 +1,7 @@
 """Reads the address of a Redis and makes its pool of connections. Opens none.
 
-With Sentinel each connection is to the server that is the master when it is opened.
+With Sentinel each connection is to the server that is the master when it is opened, and with Redis
+Cluster to the node that has our slot then.
 
 redis-py's defaults break law 6: ten retries block for up to a minute, and an option in the URL
 outranks the program's. Here ours win. No error of this module holds a word of the address, in
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redis.asyncio.connection import BlockingConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -23,24 +24,24 @@ from redis.exceptions import RedisError
 
 from broker.lease.sentinel import Master
 from broker.lease.several import (
-    Sentinels,
     SeveralUnreadableError,
+    is_cluster,
     is_sentinel,
     plain,
+    read_cluster,
     read_sentinels,
 )
+from broker.lease.slot import TAG, SlotOwner
 from broker.lease.times import LeaseTimes
+
+Given = TypeVar("Given")
 
 # A question takes a millisecond, so these carry 30 000 a second. Whoever finds them all in use
 # waits; redis-py's other pool would say at once that Redis is away.
 _MOST_CONNECTIONS: Final = 32
 
-# What Redis Cluster spreads over nodes, it moves between them: while it does, and for as long as a
-# node is away, some tenants would have no lease, and a pair that PostgreSQL did not take no place.
-# One Redis carries all that the broker keeps there; Sentinels replace it.
-_CLUSTER: Final = ("redis+cluster", "redis+clusters")
-_ENCRYPTED: Final = ("rediss", "redis+sentinels")
-_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+sentinels")
+_ENCRYPTED: Final = ("rediss", "redis+sentinels", "redis+clusters")
+_BARE: Final = ("redis", "unix", "redis+sentinel", "redis+cluster")
 
 
 class RedisUrlRefused(ValueError):  # noqa: N818 - what happened to it, as a reader of settings says
@@ -61,26 +62,30 @@ def make_pool(
         options["credential_provider"] = _FreshCredentials(read_url)
     options |= _our_options(times)
     if is_sentinel(url):
-        options |= _through_sentinels(_sentinels(url), options)
+        options |= _asking(Master(_read(read_sentinels, url), options), options)
+    if is_cluster(url):
+        options |= _asking(SlotOwner(_read(read_cluster, url), options), options)
     pool = BlockingConnectionPool(**options)
     _try_options(pool)
     return pool
 
 
+def prefix_of(url: str, home: str) -> str:
+    """Returns what all keys and channels of an installation begin with in a Redis at an address."""
+    return f"{TAG if is_cluster(url) else 'token-broker'}:{home}:"
+
+
 def _read_options(url: str, ca_file: Path | None) -> dict[str, Any]:
     scheme = url.partition("://")[0]
-    if scheme in _CLUSTER:
+    if scheme not in (*_BARE, *_ENCRYPTED):
         raise RedisUrlRefused(
-            "Redis Cluster is not supported;"
-            " give redis://, rediss://, unix:// or redis+sentinel(s)://"
-        )
-    if scheme not in _SCHEMES:
-        raise RedisUrlRefused(
-            "begins with none of redis://, rediss://, unix://, redis+sentinel(s)://"
+            "begins with none of redis://, rediss://, unix://, redis+sentinel(s)://,"
+            " redis+cluster(s)://"
         )
     if ca_file is not None and scheme not in _ENCRYPTED:
         raise RedisUrlRefused(
-            "a CA file is given, but only rediss:// and redis+sentinels:// are encrypted"
+            "a CA file is given, but only rediss://, redis+sentinels:// and redis+clusters://"
+            " are encrypted"
         )
     try:
         options: dict[str, Any] = dict(parse_url(plain(url)))
@@ -91,18 +96,18 @@ def _read_options(url: str, ca_file: Path | None) -> dict[str, Any]:
     return options | ({"ssl_ca_certs": str(ca_file)} if ca_file else {})
 
 
-def _sentinels(url: str) -> Sentinels:
+def _read(read: Callable[[str], Given], url: str) -> Given:
     try:
-        return read_sentinels(url)
+        return read(url)
     except SeveralUnreadableError as error:
         raise RedisUrlRefused(str(error)) from None
 
 
-def _through_sentinels(sentinels: Sentinels, options: dict[str, Any]) -> dict[str, Any]:
-    """Returns what lets a pool's connections ask where the master is."""
+def _asking(whom: Master | SlotOwner, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns what lets a pool's connections ask where to connect."""
     is_encrypted = options.get("connection_class") is SSLConnection
     kind = SentinelManagedSSLConnection if is_encrypted else SentinelManagedConnection
-    return {"connection_class": kind, "connection_pool": Master(sentinels, options)}
+    return {"connection_class": kind, "connection_pool": whom}
 
 
 def _our_options(times: LeaseTimes) -> dict[str, Any]:

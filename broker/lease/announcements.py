@@ -29,7 +29,8 @@ _NEVER: Final = 2**63
 class RedisAnnouncements:
     """Upholds `ports.Announcements`. The channel is `prefix` and `moved`.
 
-    Redis 7 lets a user of an ACL use no channel unless told to (`&token-broker:*`).
+    Redis 7 lets a user of an ACL use no channel unless told to: `&token-broker:*`, in a cluster
+    `&{token-broker}:*`.
     """
 
     def __init__(self, client: RedisClient, *, prefix: str) -> None:

@@ -16,13 +16,14 @@ from typing import Final, Self, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import ResponseError
+from redis.exceptions import AskError, ResponseError
 
 from broker.domain.facts import LoopFailed
 from broker.lease.address import make_pool
 from broker.lease.circuit import Circuit
 from broker.lease.failure import RedisUnreachable, heeding, name_failure
 from broker.lease.sentinel import Master
+from broker.lease.slot import SlotOwner
 from broker.lease.times import LeaseTimes
 from broker.ports import Observer
 
@@ -52,6 +53,8 @@ class RedisClient:
     ) -> None:
         self.times = times
         self._redis = Redis.from_pool(make_pool(read_url, ca_file=ca_file, times=times))
+        asked = self._redis.connection_pool.connection_kwargs.get("connection_pool")
+        self._asked = asked if isinstance(asked, Master | SlotOwner) else None
         self._circuit = Circuit(times.pause)
         self._observer = observer
 
@@ -66,9 +69,13 @@ class RedisClient:
     ) -> None:
         with suppress(Exception):  # a peer that is gone says no good-bye; see `attempt`
             await self._redis.aclose()
-        master = self._redis.connection_pool.connection_kwargs.get("connection_pool")
-        if isinstance(master, Master):
-            await master.aclose()
+        if self._asked is not None:
+            await self._asked.aclose()
+
+    @property
+    def is_for_cluster(self) -> bool:
+        """Whether the address names nodes of a Redis Cluster."""
+        return isinstance(self._asked, SlotOwner)
 
     async def ask(self, question: Callable[[Redis], Awaitable[Given]]) -> Given:
         """Asks Redis, unless it failed a moment ago. Takes at most both timeouts, once each.
@@ -102,6 +109,8 @@ class RedisClient:
         # ValueError too, from the parser, from uvloop, from a concurrent close.
         except Exception as error:
             self.report(what, name_failure(error))
+            if isinstance(error, AskError):
+                await self._drop_idle_connections()  # our slot has gone elsewhere
             raise RedisUnreachable(
                 name_failure(error), has_answered=isinstance(error, ResponseError)
             ) from error
@@ -129,7 +138,8 @@ class RedisClient:
     async def _drop_idle_connections(self) -> None:
         """Closes what an outage has left: half-open ones would fail one by one, with a pause each.
 
-        Nobody else uses the pool now: all but the probe are refused.
+        Nobody else uses the pool now: all but the probe are refused. In a cluster whose slots move
+        others may, and meet a broken connection instead of the wrong one.
         """
         with suppress(Exception):  # they are gone either way; see `attempt`
             await heeding(self._redis.connection_pool.disconnect(inuse_connections=False))

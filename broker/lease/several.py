@@ -1,4 +1,7 @@
-"""Addresses that name several Sentinels: `redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB?options`.
+"""Addresses that name several nodes: Sentinels, or some of a Redis Cluster's.
+
+    redis+sentinel(s)://u:p@h1:p,h2:p/SERVICE/DB?options
+    redis+cluster(s)://u:p@h1:p,h2:p/?options
 
 Pure text. No error holds a word of the address.
 """
@@ -6,11 +9,16 @@ Pure text. No error holds a word of the address.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
+Node: TypeAlias = tuple[str, int]
+"""Host and port."""
+
 _SENTINEL_PORT: Final = 26_379
-_PLAIN: Final = {"redis+sentinel": "redis", "redis+sentinels": "rediss"}
+_PORT: Final = 6379
+_SENTINELS: Final = {"redis+sentinel": "redis", "redis+sentinels": "rediss"}
+_CLUSTERS: Final = {"redis+cluster": "redis", "redis+clusters": "rediss"}
 
 
 class SeveralUnreadableError(ValueError):
@@ -21,15 +29,19 @@ class SeveralUnreadableError(ValueError):
 class Sentinels:
     """Whom to ask for the master of what."""
 
-    nodes: tuple[tuple[str, int], ...]
-    """Hosts and ports."""
+    nodes: tuple[Node, ...]
 
     service: str
 
 
 def is_sentinel(url: str) -> bool:
     """Whether it names Sentinels."""
-    return url.partition("://")[0] in _PLAIN
+    return url.partition("://")[0] in _SENTINELS
+
+
+def is_cluster(url: str) -> bool:
+    """Whether it names nodes of a Redis Cluster."""
+    return url.partition("://")[0] in _CLUSTERS
 
 
 def plain(url: str) -> str:
@@ -38,16 +50,19 @@ def plain(url: str) -> str:
     Any other address is returned as it is.
 
     Raises:
-        SeveralUnreadableError: it names no service, or no number after it.
+        SeveralUnreadableError: it names no service, or no number after it; or a cluster's database.
     """
-    if not is_sentinel(url):
-        return url
     parts = urlsplit(url)
-    _, number = _service_and_number(parts)
+    if is_sentinel(url):
+        _, number = _service_and_number(parts)
+    elif is_cluster(url):
+        number = _number_in_cluster(parts)
+    else:
+        return url
     user, at, _ = parts.netloc.rpartition("@")
-    # Where to connect, Sentinel says: the host is only what the format needs.
-    one = parts._replace(scheme=_PLAIN[parts.scheme], netloc=f"{user}{at}master", path=f"/{number}")
-    return one.geturl()
+    scheme = (_SENTINELS | _CLUSTERS)[parts.scheme]
+    # Where to connect, the nodes say: the host is only what the format needs.
+    return parts._replace(scheme=scheme, netloc=f"{user}{at}master", path=f"/{number}").geturl()
 
 
 def read_sentinels(url: str) -> Sentinels:
@@ -57,9 +72,23 @@ def read_sentinels(url: str) -> Sentinels:
         SeveralUnreadableError: see there.
     """
     parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2].split(",")
     service, _ = _service_and_number(parts)
-    return Sentinels(nodes=tuple(_node(each) for each in hosts), service=service)
+    return Sentinels(nodes=_nodes(parts, port=_SENTINEL_PORT), service=service)
+
+
+def read_cluster(url: str) -> tuple[Node, ...]:
+    """Reads the nodes to ask; the others they name.
+
+    Raises:
+        SeveralUnreadableError: see there.
+    """
+    return _nodes(urlsplit(url), port=_PORT)
+
+
+def _number_in_cluster(parts: SplitResult) -> int:
+    if parts.path not in {"", "/", "/0"}:
+        raise SeveralUnreadableError("names a database, and a Redis Cluster has 0 alone")
+    return 0
 
 
 def _service_and_number(parts: SplitResult) -> tuple[str, int]:
@@ -71,12 +100,17 @@ def _service_and_number(parts: SplitResult) -> tuple[str, int]:
     return unquote(service), int(number or 0)
 
 
-def _node(written: str) -> tuple[str, int]:
+def _nodes(parts: SplitResult, *, port: int) -> tuple[Node, ...]:
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return tuple(_node(each, port=port) for each in hosts)
+
+
+def _node(written: str, *, port: int) -> Node:
     try:
         parts = urlsplit(f"//{written}")
-        host, port = parts.hostname, parts.port or _SENTINEL_PORT
+        host, port = parts.hostname or "", parts.port or port
     except ValueError:
-        raise SeveralUnreadableError("has a Sentinel that is not host:port") from None
+        raise SeveralUnreadableError("has a node that is not host:port") from None
     if not host:
-        raise SeveralUnreadableError("has a Sentinel without a host")
+        raise SeveralUnreadableError("has a node without a host")
     return host, port

@@ -19,7 +19,7 @@ class RedisStatus:
     """`noeviction` is required. None: unreachable, or the user may not ask."""
 
     is_cluster: bool = False
-    """A node of a Redis Cluster, which answers for some keys that they are elsewhere."""
+    """A node of a Redis Cluster, and the address does not say so: most keys are elsewhere."""
 
     is_refusing: bool = False
     """It answers, and does not do what a connection begins with: the number of the database is none
@@ -46,5 +46,5 @@ async def probe(client: RedisClient) -> RedisStatus:
     return RedisStatus(
         is_reachable=True,
         maxmemory_policy=str(policy) if policy else None,
-        is_cluster=bool(told.get("cluster_enabled")),
+        is_cluster=bool(told.get("cluster_enabled")) and not client.is_for_cluster,
     )

@@ -9,17 +9,17 @@ import pytest
 
 from broker.lease.beside import running_beside
 from broker.ports import Announcements, GrantMoved, Resubscribed
-from support.redis_worlds import Ears, RedisWorld, listening, redis_world
+from support.redis_worlds import Ears, RedisServers, RedisWorld, listening, redis_world
 
 MOVED = GrantMoved(tenant="acme", generation=7)
 LATER = GrantMoved(tenant="eu/a@b.c:d_e-F", generation=8)
 
 
-@pytest.fixture(params=["fake", "valkey", "sentinel"])
+@pytest.fixture(params=["fake", "valkey", "sentinel", "cluster"])
 async def world(
-    request: pytest.FixtureRequest, redis_url: str, sentinel: str
+    request: pytest.FixtureRequest, redis_servers: RedisServers
 ) -> AsyncIterator[RedisWorld]:
-    async with redis_world(request.param, redis_url, sentinel=sentinel) as made:
+    async with redis_world(request.param, redis_servers) as made:
         yield made
 
 

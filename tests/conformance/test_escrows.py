@@ -13,6 +13,7 @@ import redis.asyncio
 
 from broker.domain.escrow import Escrow
 from broker.domain.grant import AttemptKind, ScopesSource
+from broker.lease.address import prefix_of
 from broker.lease.client import RedisClient
 from broker.lease.escrows import RedisEscrows
 from broker.ports import Escrows
@@ -21,9 +22,7 @@ from broker.store.sealing import Keyring, generate_keyset
 from support.fake_escrows import FakeEscrows
 from support.fake_lease import FakeRedis
 from support.grants import some_attempt, some_issue
-from support.proxy import redis_proxy
-from support.redis_worlds import PREFIX, QUICK
-from support.sentinels import watched
+from support.redis_worlds import PREFIX, QUICK, RedisServers
 
 # An outage that no test waits out.
 HASTY = replace(QUICK, connect=timedelta(milliseconds=200), answer=timedelta(milliseconds=200))
@@ -54,12 +53,9 @@ def keyring_in(directory: Path) -> Keyring:
 
 
 @asynccontextmanager
-async def valkey_world(
-    redis_url: str, directory: Path, *, sentinel: str = ""
-) -> AsyncIterator[World]:
+async def valkey_world(kind: str, servers: RedisServers, directory: Path) -> AsyncIterator[World]:
     sealer = EscrowSealer(keyring_in(directory))
-    async with redis_proxy(redis_url) as (between, near), AsyncExitStack() as stack:
-        url = await stack.enter_async_context(watched(sentinel, near)) if sentinel else near
+    async with servers.near(kind) as (between, url, _), AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(RedisClient(lambda: url, times=HASTY)) for _ in range(2)
         ]
@@ -69,21 +65,20 @@ async def valkey_world(
             between.cut()
 
         yield World(
-            replica=lambda: RedisEscrows(clients.pop(), sealer, prefix=PREFIX),
+            replica=lambda: RedisEscrows(clients.pop(), sealer, prefix=prefix_of(url, "test")),
             cut_off=cut_off,
             lose_answers=lambda: between.lose_answers(asked=b"HSET"),
         )
 
 
-@pytest.fixture(params=["fake", "valkey", "sentinel"])
+@pytest.fixture(params=["fake", "valkey", "sentinel", "cluster"])
 async def world(
-    request: pytest.FixtureRequest, redis_url: str, tmp_path: Path, sentinel: str
+    request: pytest.FixtureRequest, redis_servers: RedisServers, tmp_path: Path
 ) -> AsyncIterator[World]:
     if request.param == "fake":
         yield fake_world()
         return
-    found = sentinel if request.param == "sentinel" else ""
-    async with valkey_world(redis_url, tmp_path, sentinel=found) as made:
+    async with valkey_world(request.param, redis_servers, tmp_path) as made:
         yield made
 
 

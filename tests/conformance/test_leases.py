@@ -11,18 +11,18 @@ import pytest
 
 from broker.domain.facts import LeaseOutcome, LeaseStanding
 from broker.ports import Leases, LeaseSeen
-from support.redis_worlds import QUICK, RedisWorld, ask, redis_world, until_answered
+from support.redis_worlds import QUICK, RedisServers, RedisWorld, ask, redis_world, until_answered
 
 ACQUIRED, HELD, UNREACHABLE = LeaseOutcome
 
 TTL = QUICK.ttl.total_seconds()
 
 
-@pytest.fixture(params=["fake", "valkey", "sentinel"])
+@pytest.fixture(params=["fake", "valkey", "sentinel", "cluster"])
 async def world(
-    request: pytest.FixtureRequest, redis_url: str, sentinel: str
+    request: pytest.FixtureRequest, redis_servers: RedisServers
 ) -> AsyncIterator[RedisWorld]:
-    async with redis_world(request.param, redis_url, sentinel=sentinel) as made:
+    async with redis_world(request.param, redis_servers) as made:
         yield made
 
 

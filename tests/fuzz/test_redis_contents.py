@@ -30,7 +30,7 @@ from broker.store.sealing import Keyring, generate_keyset
 from fuzz.budget import SEED, examples, fuzzed, report
 from fuzz.corpora import lines
 from support.grants import some_attempt, some_issue
-from support.redis_worlds import PREFIX, QUICK, ask, listening, redis_world
+from support.redis_worlds import PREFIX, QUICK, RedisServers, ask, listening, redis_world
 
 pytestmark = pytest.mark.timeout(0)
 
@@ -144,12 +144,13 @@ async def test_a_slot_that_ended_the_sweep_once_is_left_out(
         assert await escrows.everything() == [OURS]
 
 
-async def test_rubbish_on_the_channel_is_passed_over(redis_url: str) -> None:
+async def test_rubbish_on_the_channel_is_passed_over(redis_servers: RedisServers) -> None:
     dice = Random(SEED)
     moved = GrantMoved(tenant="acme", generation=7, version=9)
-    async with redis_world("valkey", redis_url) as world:
+    async with redis_world("valkey", redis_servers) as world:
         _, announcements = await world.replica()
-        async with listening(announcements) as ears, redis.asyncio.from_url(redis_url) as raw:
+        direct = redis.asyncio.from_url(redis_servers.redis_url)
+        async with listening(announcements) as ears, direct as raw:
             for _ in range(min(examples(300), 20_000)):
                 rubbish = dice.choice([dice.randbytes(50), b"[" * 9999, b'{"tenant": "a b"}'])
                 await raw.publish(f"{PREFIX}moved", rubbish)

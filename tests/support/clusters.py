@@ -1,4 +1,4 @@
-"""A real Redis Cluster of two masters."""
+"""A real Redis Cluster of two masters, which share the slots."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from broker.dev.embedded import EmbeddedServer
 from broker.dev.rundir import RunDirectory
 from broker.dev.servers import free_port
 from broker.dev.valkey import make_valkey
+from broker.lease.slot import owner_of_slot
 from support.fleet import until_true
 from support.sentinels import tell
 
@@ -22,7 +23,7 @@ _HALVES: Final = ((0, 8191), (8192, 16383))
 
 @asynccontextmanager
 async def cluster(run: RunDirectory) -> AsyncIterator[tuple[str, str]]:
-    """Starts one, and gives the addresses of both nodes once they are of one mind."""
+    """Starts one; gives both addresses when the nodes are of one mind, our slot's owner first."""
     buses = [free_port() for _ in _HALVES]
     async with AsyncExitStack() as stack:
         urls = [
@@ -37,7 +38,7 @@ async def cluster(run: RunDirectory) -> AsyncIterator[tuple[str, str]]:
             await tell(client, "CLUSTER", "MEET", "127.0.0.1", port, buses[1])
         for url in urls:
             await _until_whole(url)
-        yield urls[0], urls[1]
+        yield await _owner_first(urls[0], urls[1])
 
 
 @asynccontextmanager
@@ -53,6 +54,25 @@ async def _node(run: RunDirectory, name: str, bus: int) -> AsyncIterator[str]:
     finally:
         await server.stop()
         kind.forget()
+
+
+async def _owner_first(one: str, other: str) -> tuple[str, str]:
+    async with redis.asyncio.from_url(one, protocol=2) as client:
+        _, port = owner_of_slot(await tell(client, "CLUSTER SLOTS"), asked="127.0.0.1")
+    return (one, other) if urlsplit(one).port == port else (other, one)
+
+
+@asynccontextmanager
+async def in_cluster(direct_url: str, near: str) -> AsyncIterator[str]:
+    """Lets a node tell of itself that it is at another address, and gives that of the cluster."""
+    port = urlsplit(near).port or 0
+    async with redis.asyncio.from_url(direct_url) as client:
+        await client.config_set("cluster-announce-port", port)
+        try:
+            yield f"redis+cluster://127.0.0.1:1,127.0.0.1:{port}"
+        finally:
+            await client.config_set("cluster-announce-port", 0)
+            await client.flushdb()
 
 
 async def _until_whole(url: str) -> None:

@@ -12,12 +12,14 @@ from typing import Protocol
 import redis.asyncio
 
 from broker.domain.facts import Fact, LeaseOutcome
+from broker.lease.address import prefix_of
 from broker.lease.announcements import RedisAnnouncements
 from broker.lease.beside import running_beside
 from broker.lease.client import RedisClient
 from broker.lease.leases import RedisLeases
 from broker.lease.times import LeaseTimes
 from broker.ports import Announcements, GrantMoved, Leases, Resubscribed
+from support.clusters import in_cluster
 from support.fake_lease import FakeAnnouncements, FakeLeases, FakeRedis
 from support.proxy import Proxy, redis_proxy
 from support.sentinels import watched
@@ -38,6 +40,33 @@ QUICK = LeaseTimes(
 
 _PATIENCE_SECONDS = 20.0
 _POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisServers:
+    """The addresses of real ones."""
+
+    redis_url: str
+    sentinel: str
+    cluster_node: str
+    """The one that has the broker's slot."""
+
+    @asynccontextmanager
+    async def near(self, kind: str) -> AsyncIterator[tuple[Proxy, str, str]]:
+        """Gives a proxy, the broker's address of the Redis behind it, and the way around it.
+
+        `kind`: `valkey`, `sentinel` or `cluster`.
+        """
+        direct_url = self.cluster_node if kind == "cluster" else self.redis_url
+        async with redis_proxy(direct_url) as (between, url), AsyncExitStack() as stack:
+            match kind:
+                case "sentinel":
+                    found = await stack.enter_async_context(watched(self.sentinel, url))
+                case "cluster":
+                    found = await stack.enter_async_context(in_cluster(direct_url, url))
+                case _:
+                    found = url
+            yield between, found, direct_url
 
 
 class RedisWorld(Protocol):
@@ -92,8 +121,9 @@ class ValkeyWorld:
 
     async def replica(self, times: LeaseTimes = QUICK) -> tuple[Leases, Announcements]:
         client = await self._stack.enter_async_context(RedisClient(lambda: self._url, times=times))
-        return RedisLeases(client, prefix=PREFIX, replica="one"), RedisAnnouncements(
-            client, prefix=PREFIX
+        prefix = prefix_of(self._url, "test")
+        return RedisLeases(client, prefix=prefix, replica="one"), RedisAnnouncements(
+            client, prefix=prefix
         )
 
     async def cut_off(self) -> None:
@@ -114,18 +144,13 @@ class ValkeyWorld:
 
 
 @asynccontextmanager
-async def redis_world(
-    kind: str, redis_url: str, *, sentinel: str = ""
-) -> AsyncIterator[RedisWorld]:
-    """Gives the fake, or the real one at this address, itself or through a Sentinel at its own."""
+async def redis_world(kind: str, servers: RedisServers) -> AsyncIterator[RedisWorld]:
+    """Gives the fake, or a real one: itself, through a Sentinel, or in a cluster."""
     if kind == "fake":
         yield FakeWorld()
         return
-    async with redis_proxy(redis_url) as (between, url), AsyncExitStack() as stack:
-        found = url
-        if kind == "sentinel":
-            found = await stack.enter_async_context(watched(sentinel, url))
-        yield ValkeyWorld(stack, redis_url, between, found)
+    async with servers.near(kind) as (between, url, direct_url), AsyncExitStack() as stack:
+        yield ValkeyWorld(stack, direct_url, between, url)
 
 
 async def ask(leases: Leases, tenant: str) -> LeaseOutcome:

@@ -55,10 +55,10 @@ class _SentinelKind:
         shutil.rmtree(self.program.directory, ignore_errors=True)
 
 
-async def tell(client: redis.asyncio.Redis, *words: str | int) -> None:
-    """Sends a command as it is written."""
+async def tell(client: redis.asyncio.Redis, *words: str | int) -> object:
+    """Sends a command as it is written, and returns the answer."""
     execute: Callable[..., Awaitable[object]] = client.execute_command  # redis-py gives it no type
-    await execute(*words)
+    return await execute(*words)
 
 
 @asynccontextmanager

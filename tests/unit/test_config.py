@@ -267,11 +267,18 @@ def test_an_address_that_may_lead_to_a_standby_is_refused(wanted: str) -> None:
     assert problems({"BROKER_DATABASE_URL": url.replace(wanted, "primary")}) == {}
 
 
-def test_serve_refuses_a_redis_cluster() -> None:
-    environ = {**SERVE, **TLS, **JWT, "BROKER_REDIS_URL": "redis+cluster://redis.example"}
+@pytest.mark.parametrize("nodes", ["redis.example", "u:p@h1:1,h2:2", "h1,h2/0"])
+def test_serve_takes_a_redis_cluster(nodes: str) -> None:
+    environ = {**SERVE, **TLS, **JWT, "BROKER_REDIS_URL": f"redis+cluster://{nodes}"}
 
-    assert problems(environ) == {}
-    assert "not support" in problems(environ, settings=ServeSettings)["BROKER_REDIS_URL"]
+    assert "BROKER_REDIS_URL" not in problems(environ, settings=ServeSettings)
+
+
+def test_a_redis_cluster_has_no_other_database() -> None:
+    assert (
+        "redis+cluster"
+        in problems({"BROKER_REDIS_URL": "redis+cluster://h1/1"})["BROKER_REDIS_URL"]
+    )
 
 
 def test_serve_takes_a_redis_through_sentinels() -> None:

@@ -13,10 +13,12 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from broker.lease.address import RedisUrlRefused, make_pool
-from broker.lease.several import read_sentinels
+from broker.lease.address import RedisUrlRefused, make_pool, prefix_of
+from broker.lease.several import read_cluster, read_sentinels
+from broker.lease.slot import TAG, owner_of_slot
 from broker.lease.times import LeaseTimes
 
 PASSWORD = "hunter2"
@@ -58,7 +60,8 @@ def test_a_ca_file_is_what_an_encrypted_connection_trusts() -> None:
         f"redis+sentinel://u:{PASSWORD}@h1:1,h2:2/main/{PASSWORD}",
         f"redis+sentinel://u:{PASSWORD}@h1:{PASSWORD}/main",
         f"redis+sentinel://u:{PASSWORD}@h1,,h2/main",
-        f"redis+clusters://u:{PASSWORD}@h1:1,h2:2",
+        f"redis+clusters://u:{PASSWORD}@h1:1,,h2:2",
+        f"redis+cluster://u:{PASSWORD}@h1:1/3",
         f"http://u:{PASSWORD}@host",
         f"{PASSWORD}",
         "",
@@ -77,10 +80,39 @@ def test_what_cannot_be_used_is_refused_without_repeating_it(url: str) -> None:
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("scheme", ["redis+cluster", "redis+clusters"])
-def test_a_redis_cluster_is_refused_with_what_to_give_instead(scheme: str) -> None:
-    with pytest.raises(RedisUrlRefused, match=r"Cluster is not supported; give .*sentinel"):
-        connection(f"{scheme}://h1:1,h2:2")
+def test_a_cluster_has_no_databases_but_one() -> None:
+    with pytest.raises(RedisUrlRefused, match="has 0 alone"):
+        connection("redis+cluster://h1:1,h2:2/3")
+
+
+def test_nodes_of_a_cluster_are_those_of_the_address() -> None:
+    assert read_cluster("redis+clusters://u:p@h1:1,h2/0?x=1") == (("h1", 1), ("h2", 6379))
+
+
+def test_keys_in_a_cluster_have_one_slot() -> None:
+    prefixes = [prefix_of("redis+cluster://h1", home) for home in ("one", "two")]
+
+    assert {key_slot(f"{each}lease:acme".encode()) for each in prefixes} == {key_slot(TAG.encode())}
+    assert prefix_of("redis://h1", "one") == "token-broker:one:"
+
+
+@pytest.mark.parametrize(
+    ("told", "owner"),
+    [
+        ([[0, 16_383, [b"h1", 1, b"id"]]], ("h1", 1)),
+        ([[0, 1, [b"h1", 1]], [2, 16_383, [b"h2", 2, b"id", []], [b"h3", 3]]], ("h2", 2)),
+        ([[0, 16_383, [b"", 7, b"id"]]], ("asked", 7)),
+        ([[0, 16_383, [None, 7, b"id"]]], ("asked", 7)),
+    ],
+)
+def test_our_slot_is_where_the_nodes_say(told: object, owner: tuple[str, int]) -> None:
+    assert owner_of_slot(told, asked="asked") == owner
+
+
+@pytest.mark.parametrize("told", [[], [[0, 1, [b"h1", 1]]], [[0, 16_383, [b"?", 1]]]])
+def test_a_cluster_that_does_not_say_is_an_error(told: object) -> None:
+    with pytest.raises(ValueError, match="slot"):
+        owner_of_slot(told, asked="asked")
 
 
 def test_sentinels_are_those_of_the_address_each_with_its_port() -> None:
