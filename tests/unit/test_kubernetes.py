@@ -18,6 +18,7 @@ from broker.client.channel import SERVICE_CONFIG
 from broker.config.reading import PREFIX
 from broker.config.table import markdown
 from broker.rpc.server import ServerSettings
+from broker.store.connecting import TIMEOUTS
 from support.source import ROOT
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -27,6 +28,9 @@ FILES = sorted(set(KUBERNETES.rglob("*.yaml")) - set(POLICIES))
 KUSTOMIZATIONS = [path for path in FILES if path.name == "kustomization.yaml"]
 RENDERED = sorted((KUBERNETES / "overlays").iterdir())
 NAMES = set(re.findall(rf"{PREFIX}[A-Z0-9_]+", markdown()))
+
+AUTHORITIES = "/etc/token-broker/ca"
+"""Who signs the certificates of PostgreSQL and Redis."""
 
 Manifest = dict[str, Any]
 """As YAML has it."""
@@ -85,8 +89,21 @@ def test_every_file_setting_lies_in_a_mounted_volume() -> None:
 
     places = set(re.findall(r"=(/.+)/[^/\n]+$", settings, re.MULTILINE))
 
-    assert places == set(mounts)
+    # Its files are named by an overlay, or by the addresses of the stores.
+    assert places | {AUTHORITIES} == set(mounts)
     assert set(mounts.values()) == {each["name"] for each in pod["volumes"]}
+
+
+def test_whoever_reaches_postgres_may_know_a_private_authority() -> None:
+    pod, container = server()
+    init = documents("components/migrate-init/init.yaml")[0]["spec"]["template"]["spec"]
+    job = documents("components/migrate-job/job.yaml")[0]["spec"]["template"]["spec"]
+
+    for each in (container, init["initContainers"][0], job["containers"][0]):
+        assert AUTHORITIES in {mount["mountPath"] for mount in each["volumeMounts"]}
+    for each in (pod, job):
+        (volume,) = [found for found in each["volumes"] if found["name"] == "store-ca"]
+        assert volume["secret"]["optional"]
 
 
 def test_every_secret_file_is_one_that_external_secrets_makes() -> None:
@@ -173,6 +190,13 @@ def test_every_overlay_renders_with_one_way_to_migrate(overlay: Path) -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("- migrate\n") == 1
+
+
+def test_what_a_pooler_needs_is_what_the_broker_asks_for() -> None:
+    told = (ROOT / "deploy" / "README.md").read_text()
+
+    assert f"ignore_startup_parameters = {','.join(TIMEOUTS)}" in told
+    assert dict(re.findall(r"ALTER ROLE token_broker SET (\w+) = '(\w+)';", told)) == TIMEOUTS
 
 
 def test_callers_are_told_to_balance_and_retry_as_the_client_does() -> None:
