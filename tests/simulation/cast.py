@@ -40,7 +40,7 @@ from simulation.ports import (
     WayToPleo,
 )
 from simulation.process import Process, Trap
-from simulation.quiet import Quiet
+from simulation.quiet import Silence
 from simulation.renewals import WayToRenewals
 from simulation.serving import DEFECT, Serving
 from simulation.store_ports import WayToConsents, WayToFleet, WayToGrants
@@ -160,7 +160,7 @@ class Cast:
         )
         self.laws = Laws(self.story, self.keeping)
         self.commits = Commits(self.laws)
-        self.quiet = Quiet()
+        self.quiet = Silence()
         self.losses = Losses(self.laws, self.commits)
         fleet.pleo.on_acting = self.laws.reached
         self.serving = Serving(self.story, self.laws)
@@ -224,13 +224,13 @@ class Cast:
                 inner=FakeFleetStore(world),
                 world=world,
                 guard=self.commits.guard,
-                quiet=self.quiet,
+                quiet=self.quiet.fleet,
             ),
             renewals=WayToRenewals(
                 process=process,
                 inner=FakeRenewals(world, keepalive=KEEPALIVE),
                 world=world,
-                quiet=self.quiet,
+                quiet=self.quiet.commits,
             ),
             consents=WayToConsents(process=process, inner=FakeConsentStore(world)),
             records=FakeRecords(world),
@@ -241,7 +241,7 @@ class Cast:
                 inner=FakeEscrows(redis),
                 world=world,
                 redis=redis,
-                quiet=self.quiet,
+                quiet=self.quiet.escrows,
                 laws=self.laws,
             ),
             provider=WayToPleo(process=process, inner=pleo, laws=self.laws),

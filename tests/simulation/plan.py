@@ -69,6 +69,9 @@ class Plan:
     verdict: What
     """What an engineer decides in the end, where the guard holds still."""
 
+    poll: float
+    """Seconds until who waits for another replica reads again."""
+
     is_renewing: bool
     """Whether planned work runs."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.sandbox.settings import ReuseMode
+from broker.service.fetch import POLL
 from simulation import scenes
 from simulation.incidents import incident
 from simulation.plan import Act, Places, Plan, What, dice, duration
@@ -31,6 +32,9 @@ TENANTS: Final = ("acme", "blue", "cargo", "delta", "echo", "flux", "gala")
 
 _HOURS: Final = 14400.0
 """Seconds: longer than any schedule."""
+
+_RARELY: Final = (1.0, 1.0, 1.0)
+"""Most of a schedule in which somebody waits would be such reads of what is as it was."""
 
 _RENEWING: Final = 0.3
 """The share of schedules with planned work, which does first what callers would run into."""
@@ -73,6 +77,7 @@ def draw(seed: int) -> Plan:
         guard_hold=chance.choice((30.0, 90.0, _HOURS)),
         guard_keeps=chance.choice((100.0, _HOURS)),
         verdict=chance.choice(("confirm", "discard")),
+        poll=chance.choice((POLL, *_RARELY)),
         is_renewing=chance.random() < _RENEWING,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import dataclass, field
 
 from support.virtual_time import nap
 
@@ -56,6 +57,25 @@ class Quiet:
             await stirred
         finally:
             timer.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """What loops look for, each of them for something else."""
+
+    commits: Quiet = field(default_factory=Quiet)
+    """Any commit of a grant."""
+
+    moves: Quiet = field(default_factory=Quiet)
+    """Those commits of which others have to be told."""
+
+    fleet: Quiet = field(default_factory=Quiet)
+    escrows: Quiet = field(default_factory=Quiet)
+
+    def stir(self) -> None:
+        """Lets everybody look: what it was is not the same for all, as with the weather."""
+        for each in (self.commits, self.moves, self.fleet, self.escrows):
+            each.stir()
 
 
 def _stir_one(waiting: asyncio.Future[None]) -> None:

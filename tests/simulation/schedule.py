@@ -13,11 +13,13 @@ from broker.domain.fleet import FleetState
 from broker.domain.grant import TokenPair
 from broker.sandbox.faults import Chance, Delay, Dice
 from broker.sandbox.settings import Company, Settings
+from broker.service import fetch
 from simulation.cast import Cast, Clock
 from simulation.deeds import Deeds
 from simulation.ending import STUCK, Ending
+from simulation.mutating import replaced
 from simulation.people import People
-from simulation.plan import dice
+from simulation.plan import Plan, dice
 from simulation.profiles import TENANTS, draw
 from simulation.story import Broken
 from support.fake_lease import FakeRedis
@@ -66,7 +68,9 @@ def run_schedule(seed: int) -> Outcome:
     Without the debug mode of asyncio: it makes a schedule five times slower, and is on wherever
     the same code runs in unit tests.
     """
-    return run_virtual(_run(seed), debug=False)
+    plan = draw(seed)
+    with replaced((fetch, "POLL", plan.poll)):
+        return run_virtual(_run(seed, plan), debug=False)
 
 
 def first_broken(seeds: Iterable[int]) -> Outcome | None:
@@ -75,8 +79,7 @@ def first_broken(seeds: Iterable[int]) -> Outcome | None:
     return next((outcome for outcome in outcomes if outcome.broken is not None), None)
 
 
-async def _run(seed: int) -> Outcome:
-    plan = draw(seed)
+async def _run(seed: int, plan: Plan) -> Outcome:
     settings = Settings(
         companies=tuple(COMPANIES.values()),
         mode=plan.mode,

@@ -30,7 +30,7 @@ from broker.service.news import POLL_SECONDS
 from simulation.commits import Commits
 from simulation.guarding import GuardLaws
 from simulation.process import Process
-from simulation.quiet import Quiet
+from simulation.quiet import Quiet, Silence
 from simulation.weather import WRITES
 from support.fake_fleet import FakeFleetStore
 from support.fake_store import FakeConsentStore, FakeGrantStore
@@ -77,7 +77,7 @@ class WayToGrants:
     inner: FakeGrantStore
     world: FakeWorld
     commits: Commits
-    quiet: Quiet
+    quiet: Silence
     elsewhere: asyncio.TaskGroup
     """Where PostgreSQL goes on with what nobody waits for any more."""
 
@@ -95,8 +95,11 @@ class WayToGrants:
             written = await self.inner.apply(before, change)
             if written is not None:
                 earlier = row.grant if row else Grant(tenant=tenant)
-                self.commits.judge(self.process, earlier, self.world.rows[tenant].grant)
-                self.quiet.stir()
+                now = self.world.rows[tenant]
+                self.commits.judge(self.process, earlier, now.grant)
+                self.quiet.commits.stir()
+                if row is None or row.changed != now.changed:
+                    self.quiet.moves.stir()
             return written
 
         async def work() -> Snapshot | None:
@@ -112,9 +115,11 @@ class WayToGrants:
         return await ask(self.process, "list", lambda: self.inner.list_grants(query))
 
     async def changes(self, cursor: int) -> ChangesPage:
-        is_known = cursor == self.world.transaction and self.past == [self.world.live()]
+        is_news = any(row.changed >= cursor for row in self.world.rows.values())
+        is_known = 0 <= cursor <= self.world.transaction and not is_news
+        is_known = is_known and self.past == [self.world.live()]
         if is_known and not self.process.expects("changes<", "changes>"):
-            await self.quiet.pass_turns(POLL_SECONDS)
+            await self.quiet.moves.pass_turns(POLL_SECONDS)
         live = self.world.live()
         page = await ask(self.process, "changes", lambda: self.inner.changes(cursor))
         # Only what was answered is known: a look that failed has seen nothing.
@@ -155,13 +160,12 @@ class WayToFleet:
         return task is not None and task.get_name() == f"fleet of {self.process.name}"
 
     async def apply(self, before: FleetSnapshot, after: FleetState) -> FleetSnapshot | None:
-        self.quiet.stir()
-
         async def write() -> FleetSnapshot | None:
             earlier = self.world.fleet.guard
             written = await self.inner.apply(before, after)
             if written is not None:
                 self.guard.moved(self.process, earlier, after.guard)
+                self.quiet.stir()
             return written
 
         return await ask(self.process, "apply fleet", write)

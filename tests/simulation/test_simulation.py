@@ -11,11 +11,11 @@ from simulation.batches import spread
 from simulation.profiles import PROFILES, seeds_of
 from simulation.schedule import first_broken, run_schedule
 
-SEEDS_AT_ONCE = 30
+SEEDS_AT_ONCE = 26
 """A second or so."""
 
-INCIDENTS = 25
-"""Schedules in which so many are refused that the guard holds in most: two seconds."""
+INCIDENTS = 20
+"""Schedules in which so many are refused that the guard holds in most: a second."""
 
 
 @pytest.mark.parametrize("first", range(0, 10 * SEEDS_AT_ONCE, SEEDS_AT_ONCE))
