@@ -23,7 +23,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -38,7 +38,9 @@ from broker.rpc.caller import Context, set_current_caller
 from broker.rpc.gate import Gate, OpenGate
 from broker.rpc.observing import CallObserver, CallTracer
 from broker.rpc.request_id import set_current_request
+from broker.rpc.short_way import GET, AtOnce
 from broker.rpc.status import CODES, abort
+from broker.rpc.table import Handler
 
 _PACKAGE: Final = "/broker.v1."
 
@@ -48,12 +50,8 @@ _DEFECT_BYTES: Final = 8
 # A caller hangs up at its deadline, and as messages travel, that comes a moment before our own.
 _SAME_MOMENT_SECONDS: Final = 0.1
 
-# As gRPC's types have it; in truth all are messages, or streams of them.
-_Asked = TypeVar("_Asked")
-_Answer = TypeVar("_Answer")
-
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
 _Deserializer: TypeAlias = Callable[[bytes], Message]
+_Serializer: TypeAlias = Callable[[Message], bytes]
 _Unary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
 # What is asked may be a stream of messages, too.
 _Streaming: TypeAlias = Callable[[object, Context], AsyncGenerator[Message, None]]
@@ -75,8 +73,8 @@ def new_defect_id() -> str:
     return secrets.token_hex(_DEFECT_BYTES)
 
 
-class Edge(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of our own services, each once."""
+class Edge:
+    """Wraps the handlers of our own services."""
 
     def __init__(
         self,
@@ -86,8 +84,10 @@ class Edge(grpc.aio.ServerInterceptor):
         gate: Gate | None = None,
         tracer: CallTracer | None = None,
         new_defect_id: Callable[[], str] = new_defect_id,
+        at_once: AtOnce | None = None,
     ) -> None:
-        """Without a `gate` everybody may do everything."""
+        """Without a `gate` everybody may do everything. `at_once`: see `short_way.py`."""
+        self._at_once = at_once
         self._told = _Told(
             observer=observer,
             calls=calls,
@@ -95,28 +95,14 @@ class Edge(grpc.aio.ServerInterceptor):
             tracer=tracer,
             new_defect_id=new_defect_id,
         )
-        self._guarded: dict[str, _Handler] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[_Asked, _Answer] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[_Asked, _Answer] | None:
-        """Returns the wrapped handler of a call; None, for a method that there is not, stays."""
-        method = handler_call_details.method
-        handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith(_PACKAGE):
+    def guard(self, path: str, handler: Handler) -> Handler:
+        """Returns a handler of ours wrapped; any other as it is. A `table.Wrap`."""
+        if not path.startswith(_PACKAGE):
             return handler
-        # Made once a method: gRPC asks at every call.
-        guarded = self._guarded.get(method)
-        if guarded is None:
-            guarded = self._guard(method.removeprefix(_PACKAGE), cast("_Handler", handler))
-            self._guarded[method] = guarded
-        return cast("grpc.RpcMethodHandler[_Asked, _Answer]", guarded)
-
-    def _guard(self, method: str, handler: _Handler) -> _Handler:
+        method = path.removeprefix(_PACKAGE)
+        if method == GET and self._at_once is not None:
+            return _encoded(self._told, self._at_once, handler)
         coders = (_reader(method, handler), handler.response_serializer)
         if handler.unary_unary is not None:
             unary = _answered(self._told, method, cast("_Unary", handler.unary_unary))
@@ -139,7 +125,7 @@ class _Unreadable:
         self.error = InvalidRequest([FieldViolation(field="", description=expected)])
 
 
-def _reader(method: str, handler: _Handler) -> _Deserializer:
+def _reader(method: str, handler: Handler) -> _Deserializer:
     """Returns what reads a request, or says what it should have been.
 
     Without it gRPC answers with protobuf's text, a status of its own, and an error in the log.
@@ -171,6 +157,24 @@ def _answered(told: _Told, method: str, behaviour: _Unary) -> _Unary:
             return await behaviour(request, context)
 
     return answer
+
+
+def _encoded(told: _Told, at_once: AtOnce, handler: Handler) -> Handler:
+    """Returns a handler of what travels, that goes the short way where it can."""
+    read, write = _reader(GET, handler), cast("_Serializer", handler.response_serializer)
+    the_long_way = _answered(told, GET, cast("_Unary", handler.unary_unary))
+
+    async def answer(request: bytes, context: Context) -> bytes:
+        try:
+            ready = at_once(request, context)
+        except Exception as error:  # noqa: BLE001 - a defect (law 2), whose call may yet be answered
+            ready = None
+            told.observer.observe(DefectMet(defect_id="", where=GET, error=error))
+        if ready is not None:
+            return ready
+        return write(await the_long_way(read(request), context))
+
+    return cast("Handler", grpc.unary_unary_rpc_method_handler(answer))
 
 
 def _streamed(told: _Told, method: str, behaviour: _Streaming) -> _Streaming:
