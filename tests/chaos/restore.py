@@ -24,7 +24,7 @@ from rich.table import Table
 
 from broker.dev.rundir import run_directory
 from chaos.backups import Way
-from chaos.restored import Memory, Outcome, Restore, Since, restore
+from chaos.restored import Memory, Outcomes, Restore, is_good, restore
 from chaos.stage import Mode
 
 _AT_ONCE: Final = 3
@@ -40,7 +40,7 @@ MARKED: Final = tuple(
 UNMARKED: Final = Restore(mode="strict", memory="all are new", way="snapshot", is_marked=False)
 """Which shows what the mark is for, and is judged by nobody."""
 
-Played = tuple[Restore, dict[Since, Outcome]]
+Played = tuple[Restore, Outcomes]
 
 
 def main() -> int:
@@ -54,7 +54,7 @@ def main() -> int:
     _print(played)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(list(map(_plain, played)), indent=1))
-    return any(not is_good(each) for each in played if each[0].is_marked)
+    return any(not is_good(*each) for each in played if each[0].is_marked)
 
 
 async def _play(restores: Sequence[Restore], *, each: int, seed: int) -> list[Played]:
@@ -64,7 +64,7 @@ async def _play(restores: Sequence[Restore], *, each: int, seed: int) -> list[Pl
         async with turns:
             with run_directory() as run:
                 outcomes = await restore(run, asked, name=f"r{number}", each=each, seed=seed)
-        sys.stdout.write(f"{asked}: {'as promised' if is_good((asked, outcomes)) else 'NOT'}\n")
+        sys.stdout.write(f"{asked}: {'as promised' if is_good(asked, outcomes) else 'NOT'}\n")
         sys.stdout.flush()
         return asked, outcomes
 
@@ -74,12 +74,6 @@ async def _play(restores: Sequence[Restore], *, each: int, seed: int) -> list[Pl
             for number, asked in enumerate(restores)
         ]
     return [each.result() for each in playing]
-
-
-def is_good(played: Played) -> bool:
-    """Whether all of it is as promised."""
-    asked, outcomes = played
-    return all(outcome.is_good(asked, since) for since, outcome in outcomes.items())
 
 
 def _print(played: Sequence[Played]) -> None:

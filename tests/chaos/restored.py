@@ -103,6 +103,14 @@ class Outcome:
         return ended == self.tenants if is_back else True
 
 
+Outcomes = dict[Since, Outcome]
+
+
+def is_good(restore: Restore, outcomes: Outcomes) -> bool:
+    """Whether all of it is as deploy/operations.md says."""
+    return all(each.is_good(restore, since) for since, each in outcomes.items())
+
+
 @dataclass(slots=True, kw_only=True)
 class Scene:
     """A fleet whose way to PostgreSQL can be closed."""
@@ -113,6 +121,8 @@ class Scene:
     settings: dict[str, str]
     chance: Random
     tenants: dict[Since, list[Customer]] = field(default_factory=dict)
+    owners: dict[str, Replica] = field(default_factory=dict)
+    """Who did what happened to a tenant since the backup, and remembers it."""
 
     @property
     def replicas(self) -> list[Replica]:
@@ -124,13 +134,17 @@ class Scene:
         self.between.refuse()
         self.between.cut()
 
-    async def begin(self, each: int) -> None:
+    async def begin(self, each: int, kinds: Iterable[Since]) -> None:
         """Lets tenants come, those that come before the backup; their access tokens end."""
         await self.brokers.start(_REPLICAS, **self.settings)
-        for since in Since:
+        for since in kinds:
             self.tenants[since] = [new_customer(self.brokers.sandbox) for _ in range(each)]
-        early = [one for since in Since if since is not Since.CONNECTED
-                 for one in self.tenants[since]]  # fmt: skip
+        early = [
+            customer
+            for since, customers in self.tenants.items()
+            for customer in customers
+            if since is not Since.CONNECTED
+        ]
         for number, replica in enumerate(self.replicas):
             theirs = early[number::_REPLICAS]
             await take_over_living(self.brokers, replica, theirs)
@@ -147,6 +161,7 @@ class Scene:
         )
 
     async def _happen(self, since: Since, customer: Customer, replica: Replica) -> None:
+        self.owners[customer.tenant] = replica
         match since:
             case Since.NOTHING:
                 return
@@ -180,24 +195,30 @@ class Scene:
         if missing:
             await self.brokers.start(missing, **self.settings)
 
-    async def ask_on(self, customer: Customer) -> Call:
-        """Asks any replica again and again, until there is an answer for good."""
+    async def ask_on(self, since: Since, customer: Customer) -> Call:
+        """Asks any replica again and again, until there is an answer for good.
+
+        A connected tenant is unknown to the others until who remembers it has written it back.
+        """
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
+        is_remembered = self.owners[customer.tenant].status is None
+        may_be_unknown = since is Since.REVOKED or not is_remembered
         while True:
             told = await call(self.chance.choice(self.replicas), customer.tenant)
-            if told.is_last or told.reason == "TENANT_NOT_FOUND" or time.monotonic() > give_up_at:
+            is_unknown = told.reason == "TENANT_NOT_FOUND" and may_be_unknown
+            if told.is_last or is_unknown or time.monotonic() > give_up_at:
                 return told
             await asyncio.sleep(self.chance.uniform(*_PAUSE_SECONDS))
 
     async def ask_all(self) -> dict[Since, list[Call]]:
         """Asks for every tenant, as so many callers at once."""
         told = {
-            since: asyncio.gather(*map(self.ask_on, customers))
+            since: asyncio.gather(*(self.ask_on(since, each) for each in customers))
             for since, customers in self.tenants.items()
         }
         return {since: list(await asking) for since, asking in told.items()}
 
-    def judge(self, told: dict[Since, list[Call]], since_time: datetime) -> dict[Since, Outcome]:
+    def judge(self, told: dict[Since, list[Call]], since_time: datetime) -> Outcomes:
         """Adds up what was told and presented."""
         return {
             since: self._outcome(zip(customers, told[since], strict=True), since_time)
@@ -236,11 +257,17 @@ class Scene:
 
 
 async def restore(
-    run: RunDirectory, asked: Restore, *, name: str, each: int, seed: object
-) -> dict[Since, Outcome]:
+    run: RunDirectory,
+    asked: Restore,
+    *,
+    name: str,
+    each: int,
+    seed: object,
+    kinds: Iterable[Since] = Since,
+) -> Outcomes:
     """Plays one restore with so many tenants of each kind, and returns what came of them."""
     async with _scene(run, name, mode=asked.mode, seed=seed) as scene:
-        await scene.begin(each)
+        await scene.begin(each, kinds)
         backup = await Backup.take(run, scene.postgres)
         await scene.go_on()
         await scene.lose_memory(asked.memory)
