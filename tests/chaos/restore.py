@@ -27,7 +27,7 @@ from chaos.backups import Way
 from chaos.restored import Memory, Outcomes, Restore, is_good, restore
 from chaos.stage import Mode
 
-_AT_ONCE: Final = 3
+_AT_ONCE: Final = 2
 """Most of a restore is waiting for deadlines."""
 
 _WIDTH: Final = 130
@@ -47,10 +47,12 @@ def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="make restore-drill", description=__doc__)
     parser.add_argument("--each", type=int, default=10, help="tenants of each kind, a restore")
+    parser.add_argument("--memory", choices=get_args(Memory), help="only this one")
     parser.add_argument("--seed", type=int, default=0, help="what chance begins with")
     parser.add_argument("--json", type=Path, help="where the table is written as JSON")
     arguments = parser.parse_args()
-    played = asyncio.run(_play((*MARKED, UNMARKED), each=arguments.each, seed=arguments.seed))
+    wanted = [asked for asked in (*MARKED, UNMARKED) if arguments.memory in {None, asked.memory}]
+    played = asyncio.run(_play(wanted, each=arguments.each, seed=arguments.seed))
     _print(played)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(list(map(_plain, played)), indent=1))
@@ -64,8 +66,7 @@ async def _play(restores: Sequence[Restore], *, each: int, seed: int) -> list[Pl
         async with turns:
             with run_directory() as run:
                 outcomes = await restore(run, asked, name=f"r{number}", each=each, seed=seed)
-        sys.stdout.write(f"{asked}: {'as promised' if is_good(asked, outcomes) else 'NOT'}\n")
-        sys.stdout.flush()
+        _print([(asked, outcomes)])
         return asked, outcomes
 
     async with asyncio.TaskGroup() as tasks:
