@@ -26,6 +26,7 @@ VERSIONS: Final = ("1.30.0", "1.33.0", "1.37.0")
 
 _ALONE: Final = """
 kind: Kustomization
+namespace: token-broker
 resources: [{base}]
 components: [{component}]
 """
