@@ -1,4 +1,4 @@
-"""Restores older databases under real brokers, and counts who comes back: `make restore-drill`.
+"""Restores older databases under real brokers, and counts who comes back: `make drill`.
 
 Each replica memory, each way to put a backup back, and a Pleo that is strict or has grace; and what
 happens to a copy of the disks that nobody marked. The exit status is 1 where a token was presented
@@ -45,7 +45,7 @@ Played = tuple[Restore, Outcomes]
 
 def main() -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="make restore-drill", description=__doc__)
+    parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
     parser.add_argument("--each", type=int, default=10, help="tenants of each kind, a restore")
     parser.add_argument("--memory", choices=get_args(Memory), help="only this one")
     parser.add_argument("--seed", type=int, default=0, help="what chance begins with")

@@ -1,4 +1,4 @@
-"""A small share of `make restore-drill`: what takes deadlines to happen is left to that."""
+"""A small share of `make drill`: what takes deadlines to happen is left to that."""
 
 from __future__ import annotations
 
