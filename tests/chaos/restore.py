@@ -14,7 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Final, get_args
 
@@ -96,7 +96,10 @@ def _words(counts: Counter[str]) -> str:
 
 def _plain(played: Played) -> dict[str, object]:
     asked, outcomes = played
-    return {**asdict(asked), "since": {since: asdict(each) for since, each in outcomes.items()}}
+    # Not `asdict` of both: it makes a counter of a counter's pairs.
+    since = {name: {key.name: getattr(each, key.name) for key in fields(each)}
+             for name, each in outcomes.items()}  # fmt: skip
+    return {**asdict(asked), "since": since}
 
 
 if __name__ == "__main__":
