@@ -29,13 +29,26 @@ def _migrate(
             show_default=False,
         ),
     ] = None,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored",
+            help="The database was put back from a backup: its tokens may be superseded.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database's schema up to date. Several may run at once."""
     from broker.cli.migrating import migrate_schema  # noqa: PLC0415 - starts fast
 
     environ = environ_of(context)
-    migrate_schema(environ, service_role=service_role, dry_run=dry_run, as_json=as_json)
+    migrate_schema(
+        environ,
+        service_role=service_role,
+        is_restored=restored,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
 
 
 def _doctor(

@@ -18,9 +18,16 @@ from broker.store.privileges import UnfitRoleError
 
 
 def migrate_schema(
-    environ: Mapping[str, str], *, service_role: str | None, dry_run: bool, as_json: bool
+    environ: Mapping[str, str],
+    *,
+    service_role: str | None,
+    is_restored: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Applies what is pending, or says what that is; gives the service's role what it needs.
+
+    `is_restored`: marks the database as put back from a backup.
 
     Raises:
         CommandFailed: nothing was changed.
@@ -29,7 +36,10 @@ def migrate_schema(
     try:
         url = settings.database_url.read().reveal()
         tls = database_tls(settings)
-        names = asyncio.run(migrate(url, dry_run=dry_run, tls=tls, service_role=service_role))
+        migrating = migrate(
+            url, dry_run=dry_run, tls=tls, service_role=service_role, is_restored=is_restored
+        )
+        names = asyncio.run(migrating)
     except MigrationError as error:
         raise CommandFailed(str(error), hint="run the release that applied them") from None
     except UnfitRoleError as error:
@@ -39,6 +49,10 @@ def migrate_schema(
         hint = "nothing was changed; try again, or see token-broker doctor"
         raise CommandFailed(in_words(error), hint=hint) from None
     _show(names, dry_run=dry_run, as_json=as_json)
+    if is_restored and not dry_run and not as_json:
+        typer.echo(
+            "Marked as restored: no token is presented for an attempt's span and quarantine."
+        )
 
 
 def _show(names: Sequence[str], *, dry_run: bool, as_json: bool) -> None:

@@ -93,6 +93,11 @@ class Fleet:
         return self._state.breaker
 
     @property
+    def past_since(self) -> datetime | None:
+        """When the database was found to be another one, as last heard; None: it never was."""
+        return self._state.timeline_since
+
+    @property
     def _state(self) -> FleetState:
         return self._seen.snapshot.state if self._seen else FleetState()
 

@@ -60,6 +60,7 @@ class News:
         self._followers: list[Follower] = []
         self._cursor = _PRESENT
         self._looked_at = 0.0  # on the loop's clock; of no account before the first look
+        self._past_since = fleet.past_since
 
     def follow(self, follower: Follower) -> None:
         """Tells one more, from now on."""
@@ -96,14 +97,18 @@ class News:
     async def poll(self) -> None:
         """Looks once for what changed in PostgreSQL.
 
+        That it is another one may be another replica's finding: to who was cut off for longer, a
+        snapshot of the disks whose ids have caught up looks like what it knew.
+
         Raises:
             StoreUnavailable: nothing is missed; the next look begins where the last one ended.
         """
         asked_at = asyncio.get_running_loop().time()
         page = await self._store.changes(self._cursor)
-        if page.is_rewound:
+        if page.is_rewound or self._fleet.past_since != self._past_since:
             self._drop_all("rewound")
             self._recall.doubt_all()
+        if page.is_rewound:
             unseen_for = timedelta(seconds=asked_at - self._looked_at)
             await self._fleet.note_rewound(unseen_for=unseen_for)
         elif self._cursor == _PRESENT:
@@ -111,6 +116,7 @@ class News:
             self._drop_all("first look")
         for moved in page.moved:
             self._take(moved)
+        self._past_since = self._fleet.past_since
         self._cursor, self._looked_at = page.cursor, asked_at
 
     def _take(self, moved: GrantMoved) -> None:

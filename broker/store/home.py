@@ -14,6 +14,7 @@ from typing import Final
 from broker.domain.errors import KeyUnavailable
 from broker.store.connecting import Connection, DatabaseUnfit
 from broker.store.pool import Pool
+from broker.store.restored import RESTAMP
 from broker.store.schema import SchemaFitness, read_schema
 from broker.store.sealing import Keyring, Place, Sealed
 
@@ -32,13 +33,6 @@ _INSERT: Final = """
 _READ: Final = "SELECT name, environment, token_url, client_id FROM home"
 
 _REPLACE: Final = "UPDATE home SET name = $1, environment = $2, token_url = $3, client_id = $4"
-
-# Rows that were restored into another cluster bear ids from that one's future: everybody would be
-# told of them at every look, until the ids are reached.
-_RESTAMP: Final = """
-    UPDATE grants SET changed_xid = pg_current_xact_id()
-    WHERE changed_xid >= pg_snapshot_xmax(pg_current_snapshot())
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +74,7 @@ async def settle_home(pool: Pool, keyring: Keyring, home: Home) -> None:
         stored = await read_home(pool)
     if stored is not None and stored != home:
         raise HomeDiffersError(stored=stored, ours=home)
-    await pool.fetch(_RESTAMP)
+    await pool.fetch(RESTAMP)
 
 
 async def read_home(pool: Pool | Connection) -> Home | None:

@@ -24,6 +24,7 @@ from typing import Final
 from broker.store.connecting import CONNECT_SECONDS, Connection, Dialer
 from broker.store.failures import store_failures
 from broker.store.privileges import grant_privileges
+from broker.store.restored import mark_restored
 
 # Any number that no other part of the broker uses; "schema" on a telephone.
 _LOCK: Final = 724362
@@ -76,11 +77,13 @@ async def migrate(
     dry_run: bool = False,
     tls: ssl.SSLContext | None = None,
     service_role: str | None = None,
+    is_restored: bool = False,
 ) -> list[str]:
     """Applies what is pending; returns the names, oldest first. Safe to retry.
 
     `dry_run`: changes nothing and returns what would be applied. `service_role`: given just what
-    the service needs, whether anything was pending or not.
+    the service needs, whether anything was pending or not. `is_restored`: the database was put back
+    from a backup, and is marked so.
 
     Raises:
         MigrationError: a file was changed after it had been applied.
@@ -89,7 +92,12 @@ async def migrate(
         changed.
     """
     return await apply_migrations(
-        url, bundled_migrations(), dry_run=dry_run, tls=tls, service_role=service_role
+        url,
+        bundled_migrations(),
+        dry_run=dry_run,
+        tls=tls,
+        service_role=service_role,
+        is_restored=is_restored,
     )
 
 
@@ -100,6 +108,7 @@ async def apply_migrations(
     dry_run: bool = False,
     tls: ssl.SSLContext | None = None,
     service_role: str | None = None,
+    is_restored: bool = False,
 ) -> list[str]:
     """Does what `migrate` does, with these migrations."""
     async with _transaction(url, tls) as connection:
@@ -110,6 +119,8 @@ async def apply_migrations(
             await _apply(connection, pending)
             if service_role is not None:
                 await grant_privileges(connection, service_role)
+            if is_restored:
+                await mark_restored(connection)
     return [migration.name for migration in pending]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from broker.domain.errors import StoreUnavailable
+from broker.store.fleet import PostgresFleet
 from broker.store.health import probe
 from broker.store.migrate import (
     Migration,
@@ -57,6 +59,21 @@ async def test_a_dry_run_tells_and_changes_nothing(empty_database_url: str) -> N
     async with pool_of(empty_database_url) as pool:
         status = await probe(pool)
     assert (status.schema_version, status.fitness) == (0, SchemaFitness.TOO_OLD)
+
+
+async def test_a_database_that_was_put_back_counts_as_another_one(empty_database_url: str) -> None:
+    await migrate(empty_database_url)
+    async with pool_of(empty_database_url) as pool:
+        before = await PostgresFleet(pool).read()
+        await PostgresFleet(pool).apply(before, replace(before.state, timeline=before.live))
+
+        await migrate(empty_database_url, is_restored=True, dry_run=True)
+        dry = (await PostgresFleet(pool).read()).state.timeline
+        await migrate(empty_database_url, is_restored=True)
+        marked = await PostgresFleet(pool).read()
+
+    assert dry == before.live
+    assert marked.state.timeline not in {"", marked.live}
 
 
 async def test_of_several_at_once_one_migrates(empty_database_url: str) -> None:

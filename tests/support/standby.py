@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,7 +125,7 @@ async def _copy(run: RunDirectory, primary: Postgres) -> Postgres:
         os.chown(directory, program.account.uid, program.account.gid)
     cluster = directory / "cluster"
     programs = Path(program.command[0]).parent
-    await asyncio.to_thread(_complete, programs.parent)
+    await asyncio.to_thread(complete, programs.parent, _FOR_STANDBYS)
     copying = Program(
         name="pg_basebackup",
         command=[
@@ -159,9 +159,10 @@ def _moved(part: str | Path, *moves: tuple[Path, Path]) -> str:
     return moved
 
 
-def _complete(installation: Path) -> None:
+def complete(installation: Path, names: Iterable[str]) -> None:
+    """Copies programs and libraries of the wheel to where a run has its own copy."""
     source = postgres_programs().parent
-    for name in _FOR_STANDBYS:
+    for name in names:
         if not (installation / name).exists():
             shutil.copy(source / name, installation / name)
             (installation / name).chmod(0o755)

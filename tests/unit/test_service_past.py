@@ -170,6 +170,25 @@ async def test_a_snapshot_of_the_disks_is_noticed_by_the_poll() -> None:
 
 
 @in_virtual_time
+async def test_who_sees_no_rewinding_compares_what_it_remembers_all_the_same() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one, two = ours.replica(), ours.replica("two")
+        await watching(two)
+        saved = await lost_rotation(ours, of=one)
+        await watching(two)
+        known = ours.world.transaction
+        ours.world.restore(saved, is_told=False)
+        await watching(two)
+        ours.world.transaction = max(known, ours.world.transaction)
+
+        await watching(one)
+        await one.writing_back.turn()
+
+        assert is_pleos_newest(ours)
+
+
+@in_virtual_time
 async def test_all_replicas_wait_from_the_moment_one_has_noticed() -> None:
     async with fleet() as ours:
         ours.connect_expired()

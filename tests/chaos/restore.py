@@ -1,0 +1,106 @@
+"""Restores older databases under real brokers, and counts who comes back: `make drill`.
+
+Each replica memory, each way to put a backup back, and a Pleo that is strict or has grace; and what
+happens to a copy of the disks that nobody marked. The exit status is 1 where a token was presented
+twice, a cause is wrong, or a grant is gone that deploy/operations.md says comes back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Final, get_args
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from broker.dev.rundir import run_directory
+from chaos.backups import Way
+from chaos.restored import Memory, Outcomes, Restore, is_good, restore
+from chaos.stage import Mode
+
+_AT_ONCE: Final = 2
+"""Most of a restore is waiting for deadlines."""
+
+_WIDTH: Final = 130
+
+MARKED: Final = tuple(
+    Restore(mode=mode, memory=memory, way=way)
+    for mode, memory, way in itertools.product(get_args(Mode), get_args(Memory), get_args(Way))
+)
+
+UNMARKED: Final = Restore(mode="strict", memory="all are new", way="snapshot", is_marked=False)
+"""Which shows what the mark is for, and is judged by nobody."""
+
+Played = tuple[Restore, Outcomes]
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
+    parser.add_argument("--each", type=int, default=10, help="tenants of each kind, a restore")
+    parser.add_argument("--memory", choices=get_args(Memory), help="only this one")
+    parser.add_argument("--seed", type=int, default=0, help="what chance begins with")
+    parser.add_argument("--json", type=Path, help="where the table is written as JSON")
+    arguments = parser.parse_args()
+    wanted = [asked for asked in (*MARKED, UNMARKED) if arguments.memory in {None, asked.memory}]
+    played = asyncio.run(_play(wanted, each=arguments.each, seed=arguments.seed))
+    _print(played)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(list(map(_plain, played)), indent=1))
+    return any(not is_good(*each) for each in played if each[0].is_marked)
+
+
+async def _play(restores: Sequence[Restore], *, each: int, seed: int) -> list[Played]:
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(number: int, asked: Restore) -> Played:
+        async with turns:
+            with run_directory() as run:
+                outcomes = await restore(run, asked, name=f"r{number}", each=each, seed=seed)
+        _print([(asked, outcomes)])
+        return asked, outcomes
+
+    async with asyncio.TaskGroup() as tasks:
+        playing = [
+            tasks.create_task(one(number, asked), name="restore")
+            for number, asked in enumerate(restores)
+        ]
+    return [each.result() for each in playing]
+
+
+def _print(played: Sequence[Played]) -> None:
+    table = Table("Pleo", "replicas", "backup", "since", box=SIMPLE_HEAD, title="Restores")
+    for name in ("tenants", "alone", "consent", "not found", "other", "superseded", "twice"):
+        table.add_column(name, justify="right")
+    for asked, outcomes in played:
+        way = asked.way if asked.is_marked else f"{asked.way}, unmarked"
+        for since, each in outcomes.items():
+            counts = (each.unknown, _words(each.other), each.superseded, each.twice)
+            table.add_row(asked.mode, asked.memory, way, since, str(each.tenants),
+                          str(each.alone), _words(each.consents), *map(str, counts))  # fmt: skip
+    Console(highlight=False, width=_WIDTH).print(table)
+
+
+def _words(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "0"
+
+
+def _plain(played: Played) -> dict[str, object]:
+    asked, outcomes = played
+    # Not `asdict` of both: it makes a counter of a counter's pairs.
+    since = {name: {key.name: getattr(each, key.name) for key in fields(each)}
+             for name, each in outcomes.items()}  # fmt: skip
+    return {**asdict(asked), "since": since}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
