@@ -28,10 +28,11 @@ from broker.lease.announcements import RedisAnnouncements
 from broker.lease.client import RedisClient
 from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
-from broker.ops.checks import PleoWatch, Subjects, checks
+from broker.ops.checks import Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
+from broker.ops.pleo_watch import PleoWatch
 from broker.ops.server import ops_server
 from broker.ops.spans import Spans
 from broker.ops.status_view import COLLECT_SECONDS, Overview

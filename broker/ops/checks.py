@@ -9,14 +9,12 @@ from typing import Final
 
 import asyncpg
 
-from broker.domain.answers import CLIENT_SECRET, TOO_LATE
 from broker.domain.breaker import Breaker
 from broker.domain.errors import BrokerError, KeyUnavailable, RecordUnreadable
-from broker.domain.facts import AttemptAnswered, Fact
-from broker.domain.history import AttemptOutcome
 from broker.lease.client import RedisClient
 from broker.lease.status import probe as probe_redis
 from broker.ops.health import Check, CheckResult, Need
+from broker.ops.pleo_watch import PleoWatch
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
 from broker.store.home import Home, HomeDiffersError, settle_home
@@ -33,31 +31,6 @@ CLOCK_SKEW: Final = timedelta(seconds=5)
 EXPIRES_SOON_SHARE: Final = 10
 """Of its life: whoever renews certificates does it at half or two thirds, be it a year or an hour,
 so that in the last tenth nobody does."""
-
-_FAILING: Final = frozenset(
-    {AttemptOutcome.UNKNOWN, AttemptOutcome.NOT_PROCESSED, AttemptOutcome.MISCONFIGURED}
-)
-
-_OURS: Final = frozenset({TOO_LATE, CLIENT_SECRET})
-"""Codes of attempts that never reached for Pleo."""
-
-
-class PleoWatch:
-    """Knows Pleo by its last answer: it has no address that could be asked without harm."""
-
-    def __init__(self) -> None:
-        """Supposes that all is well."""
-        self._error = ""
-
-    def observe(self, fact: Fact) -> None:
-        """As `ports.Observer` has it."""
-        if not isinstance(fact, AttemptAnswered) or fact.error in _OURS:
-            return
-        self._error = (fact.error or fact.outcome.value) if fact.outcome in _FAILING else ""
-
-    async def probe(self) -> CheckResult:
-        """Returns what the last answer says."""
-        return CheckResult(error=self._error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from broker import __version__
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
+    AttemptOverdue,
     AttemptSending,
     AttemptSettled,
     BreakerMoved,
@@ -110,6 +111,7 @@ class Metrics:
             case (
                 AttemptClaimed()
                 | AttemptSending()
+                | AttemptOverdue()
                 | AttemptAnswered()
                 | AttemptSettled()
                 | SettlementDelayed()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.ops.checks import KeysetCheck, PleoWatch, Subjects
+from broker.ops.checks import KeysetCheck, Subjects
+from broker.ops.pleo_watch import PleoWatch
 from broker.store.home import Home
 from broker.store.keysets import read_keyset_file
 from broker.store.sealing import Keyring, generate_keyset
