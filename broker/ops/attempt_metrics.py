@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from broker.domain.answers import CLIENT_SECRET
+from broker.domain.answers import CLIENT_SECRET, TOO_LATE
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
@@ -45,7 +45,11 @@ _TRANSPORT_ERRORS: Final = frozenset(
     }
 )
 _ERRORS: Final = (
-    REFUSALS | MISCONFIGURATIONS | _SERVER_ERRORS | _TRANSPORT_ERRORS | {"http_429", "not_sent", ""}
+    REFUSALS
+    | MISCONFIGURATIONS
+    | _SERVER_ERRORS
+    | _TRANSPORT_ERRORS
+    | {"http_429", "not_sent", TOO_LATE, ""}
 )
 """Errors that are told apart. Pleo may answer with any code, and would then make any series."""
 

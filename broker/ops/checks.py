@@ -48,6 +48,9 @@ class Subjects:
     pool: Pool
     """One that admits every database, with connections that nobody else waits for."""
 
+    refused_write: Callable[[], str]
+    """Returns why PostgreSQL lately refused a write; empty: it did not."""
+
     redis: RedisClient
     keyring: Keyring
     home: Home
@@ -160,7 +163,8 @@ def _database_checks(subjects: Subjects) -> Iterator[Check]:
         before = datetime.now(UTC)
         status = await probe_postgres(subjects.pool)
         skew = clock_result(status.clock, before=before, after=datetime.now(UTC))
-        return CheckResult(error="" if status.is_writable else "READ_ONLY")
+        # A full disk answers reads: what was written meanwhile tells.
+        return CheckResult(error=subjects.refused_write() if status.is_writable else "READ_ONLY")
 
     async def clock() -> CheckResult:
         return skew  # as it was when PostgreSQL last told its own

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -20,6 +20,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from broker.domain.errors import StoreUnavailable
 from broker.store.failures import store_failures
+from broker.store.refusals import Refusals
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
@@ -95,6 +96,8 @@ class Pool:
 
     def __init__(self, connections: asyncpg.Pool) -> None:
         self._connections = connections
+        self.refusals = Refusals()
+        """What PostgreSQL would not write, lately."""
 
     @property
     def opened(self) -> int:
@@ -118,7 +121,7 @@ class Pool:
             StoreUnavailable: also when the acknowledgement of the commit was lost.
             asyncpg.PostgresError: PostgreSQL refused the statement; nothing was written.
         """
-        with store_failures():
+        with self._failures():
             async with self._lent() as connection:
                 return await connection.fetch(query, *arguments)
 
@@ -128,9 +131,18 @@ class Pool:
 
         Raises the same as `fetch`, from the block as well.
         """
-        with store_failures():
+        with self._failures():
             async with self._lent() as connection, connection.transaction():
                 yield connection
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            with store_failures():
+                yield
+        except StoreUnavailable as error:
+            self.refusals.note(error)
+            raise
 
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[Connection]:

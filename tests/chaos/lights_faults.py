@@ -145,6 +145,7 @@ def _fault(name: str, acts: tuple[Act, Act], *, lights: frozenset[str] = frozens
 
 
 FAULTS: Final = (
+    _fault("nothing", (nothing, nothing)),
     _fault("PostgreSQL down", _down("postgres"), lights=_STORE | {"readyz schema"},
            alerts=["TokenBrokerDatabaseAway", "TokenBrokerCallersFailing"],
            may=_STORE_CHECKS | _CALLERS | _AT_WORK | _HELD),

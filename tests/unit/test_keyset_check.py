@@ -47,6 +47,7 @@ def rows(path: Path) -> Rows:
 def check(path: Path, rows: Rows) -> KeysetCheck:
     subjects = Subjects(
         pool=rows,  # type: ignore[arg-type]  # one method of it
+        refused_write=str,
         redis=None,  # type: ignore[arg-type]  # not asked
         keyring=Keyring.from_file(path),
         home=THE_HOME,
