@@ -197,6 +197,7 @@ async def _open(settings: ServeSettings, telling: Telling, opened: AsyncExitStac
         pool=pool,
         keyring=keyring,
         observer=observer,
+        keepalive=settings.keepalive,
         # A host may run several, and one that was restarted is another one.
         replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
     )
