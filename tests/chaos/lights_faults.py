@@ -181,7 +181,7 @@ FAULTS: Final = (
            may=_CALLERS | _BREAKER),
     _fault("Pleo slow", _answering(Hang(when="before")), lights=_PLEO | {"readyz breaker"},
            alerts=["TokenBrokerPleoAway", "TokenBrokerBreakerOpen"],
-           may=_CALLERS | {"TokenBrokerAttemptsUnresolved"}, seconds=40.0),
+           may=_CALLERS | {"TokenBrokerAttemptsUnresolved"}, seconds=60.0),
     _fault("Pleo refuses our client", _answering(refuse("invalid_client", status=401)),
            lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerClientRejected"], may=_CALLERS),
     _fault("Pleo limits our rate", _answering(rate_limit(retry_after="2")),
