@@ -12,9 +12,9 @@ import asyncpg
 from broker.domain.breaker import Breaker
 from broker.domain.errors import BrokerError, KeyUnavailable, RecordUnreadable
 from broker.lease.client import RedisClient
-from broker.lease.status import probe as probe_redis
 from broker.ops.health import Check, CheckResult, Need
 from broker.ops.pleo_watch import PleoWatch
+from broker.ops.redis_check import redis_result
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
 from broker.store.home import Home, HomeDiffersError, settle_home
@@ -187,11 +187,7 @@ def _provider_checks(subjects: Subjects) -> Iterator[Check]:
 
 def _local_checks(subjects: Subjects) -> Iterator[Check]:
     async def redis() -> CheckResult:
-        status = await probe_redis(subjects.redis)
-        if not status.is_reachable:
-            return CheckResult(error="REDIS_UNREACHABLE")
-        evicts = status.maxmemory_policy not in {None, "noeviction"}
-        return CheckResult(error="REDIS_EVICTS" if evicts else "")
+        return await redis_result(subjects.redis)
 
     async def certificate() -> CheckResult:
         life = subjects.certificate()
