@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,11 @@ from chaos.lights_scene import Scene, scene_of
 from chaos.lights_table import HEAD, Told, document_of, row, summed_up
 from chaos.lights_watch import POLL_SECONDS, Seen, bad_lights, metrics_of
 from support.cli import Ended, run_beside
+
+STALL_SECONDS: Final = 0.25
+"""What Redis is given to answer."""
+
+MOST_SPOILT: Final = 3
 
 BACK_SECONDS: Final = 90.0
 """All is well again: a grant in doubt waits for its deadline, and a breaker for its probe."""
@@ -36,6 +42,7 @@ async def observe(scene: Scene, fault: Fault) -> Told:
     before = await metrics_of(scene.brokers, scene.brokers.replicas)
     await fault.strike(scene)
     lights, fired = Seen(), Seen()
+    scene.lags.clear()
     while time.monotonic() < lights.began_at + fault.seconds:
         lights.note(await bad_lights(scene.brokers, scene.brokers.replicas))
         fired.note(await scene.alerts.active())
@@ -47,7 +54,20 @@ async def observe(scene: Scene, fault: Fault) -> Told:
     moved = {name: number - before.get(name, 0.0) for name, number in after.items()}
     metrics = {name: by for name, by in moved.items() if by}
     return Told(fault=fault, lights=lights.first, alerts=fired.first, back=back, left=left,
-                metrics=metrics, status=status, story=story)  # fmt: skip
+                metrics=metrics, status=status, story=story,
+                late=max(scene.lags, default=0.0))  # fmt: skip
+
+
+async def observed_well(scene: Scene, fault: Fault) -> Told:
+    """As `observe`; again where more was seen than should be while this process stood still.
+
+    Its proxies stand between the brokers and the stores: a stall here is an outage there.
+    """
+    told = await observe(scene, fault)
+    while not told.is_good and told.late > STALL_SECONDS and told.spoilt < MOST_SPOILT:
+        sys.stderr.write(f"{fault.name}: late by {told.late:.1f} s, again\n")
+        told = replace(await observe(scene, fault), spoilt=told.spoilt + 1)
+    return told
 
 
 async def _back(scene: Scene, lights: Seen, fired: Seen) -> tuple[float | None, frozenset[str]]:
@@ -108,7 +128,7 @@ async def play(names: Sequence[str]) -> list[Told]:
             sys.stdout.write(HEAD)
             for fault in FAULTS:
                 if not names or fault.name in names:
-                    told.append(await observe(scene, fault))
+                    told.append(await observed_well(scene, fault))
                     sys.stdout.write(f"{row(told[-1])}\n")
                     sys.stdout.flush()
     return told

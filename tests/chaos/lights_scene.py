@@ -22,6 +22,7 @@ import grpc
 from broker.dev.embedded import EmbeddedServer
 from broker.dev.rundir import RunDirectory
 from broker.dev.servers import postgres_server, valkey_server
+from broker.ops.lag import watch_lag
 from broker.store.migrate import migrate
 from chaos.lights_watch import Alerts, alerts
 from support.certificates import A_DAY, Authority, dns
@@ -63,6 +64,9 @@ class Scene:
     disk: Path | None = None
     calling: asyncio.Event = field(default_factory=asyncio.Event)
     """Unset: callers keep still."""
+
+    lags: list[float] = field(default_factory=list)
+    """How late this process's timers came: its proxies stand between the brokers and the rest."""
 
     settings: dict[str, str] = field(default_factory=dict)
     """Of a broker behind the proxies."""
@@ -141,14 +145,17 @@ async def scene_of(run: RunDirectory) -> AsyncIterator[Scene]:
         await take_over_living(brokers, brokers.replicas[0], made.customers)
         made.alerts = await enter(alerts(folder, brokers.replicas))
         made.calling.set()
-        asking = asyncio.create_task(ask_for_ever(made), name="callers")
-        try:
-            await made.alerts.has_seen(len(brokers.replicas))
-            yield made
-        finally:
-            asking.cancel()
-            with suppress(asyncio.CancelledError):
-                await asking
+        async with asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(ask_for_ever(made), name="callers"),
+                tasks.create_task(watch_lag(made.lags.append), name="lag"),
+            ]
+            try:
+                await made.alerts.has_seen(len(brokers.replicas))
+                yield made
+            finally:
+                for each in beside:
+                    each.cancel()
 
 
 async def start_skewed(scene: Scene) -> None:

@@ -23,6 +23,7 @@ _COLUMNS: Final = (
     "all well after",
     "missing",
     "false",
+    "we were late by",
 )
 
 HEAD: Final = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n"
@@ -50,6 +51,12 @@ class Told:
     status: str
     story: str
     skipped: str = ""
+    late: float = 0.0
+    """Seconds that this process stood still at worst, and with it the proxies before the stores:
+    what is seen then may be the machine's."""
+
+    spoilt: int = 0
+    """Earlier runs that were thrown away for that."""
 
     @property
     def missing(self) -> set[str]:
@@ -105,6 +112,7 @@ def row(told: Told) -> str:
         back,
         ", ".join(sorted(told.missing)) or "0",
         ", ".join(sorted(told.false)) or "0",
+        f"{told.late:.1f} s" + (f", {told.spoilt} spoilt before" if told.spoilt else ""),
     )
     return f"| {' | '.join(each.replace('|', '/') for each in cells)} |"
 
@@ -135,6 +143,7 @@ def summed_up(all_told: Sequence[Told]) -> str:
     false, missing = (_count(each.false for each in seen), _count(each.missing for each in seen))
     stayed = sum(each.back is None for each in seen)
     words = f"{len(seen)} runs: false alarms {false}, missing {missing}, not well again {stayed}"
+    words += f", thrown away because this machine stood still {sum(each.spoilt for each in seen)}"
     return f"\n{words}{', skipped: ' + ', '.join(skipped) if skipped else ''}\n"
 
 
@@ -156,4 +165,6 @@ def document_of(told: Told) -> Mapping[str, object]:
         "well_after_seconds": told.back,
         "missing": sorted(told.missing),
         "false": sorted(told.false),
+        "late_seconds": told.late,
+        "spoilt_runs": told.spoilt,
     }
