@@ -143,7 +143,7 @@ async def scene_of(run: RunDirectory) -> AsyncIterator[Scene]:
         await brokers.start(1, **settings, **tls)
         made.customers += [new_customer(brokers.sandbox) for _ in range(_CUSTOMERS)]
         await take_over_living(brokers, brokers.replicas[0], made.customers)
-        made.alerts = await enter(alerts(folder, brokers.replicas))
+        made.alerts = await enter(alerts(folder, brokers.replicas, run=run))
         made.calling.set()
         async with asyncio.TaskGroup() as tasks:
             beside = [

@@ -22,6 +22,7 @@ import httpx
 import yaml
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from broker.dev.rundir import RunDirectory
 from broker.dev.servers import free_port
 from broker.rpc.health import DEPENDENCIES, SERVICES
 from support.fleet import Fleet
@@ -147,7 +148,9 @@ def hurried(rules: str) -> str:
 
 
 @asynccontextmanager
-async def alerts(folder: Path, replicas: Iterable[Replica]) -> AsyncIterator[Alerts]:
+async def alerts(
+    folder: Path, replicas: Iterable[Replica], *, run: RunDirectory
+) -> AsyncIterator[Alerts]:
     """Starts a Prometheus, where one is installed (Debian: prometheus), for these brokers."""
     program, targets = shutil.which("prometheus"), folder / "targets.json"
     async with httpx.AsyncClient(timeout=5) as http:
@@ -158,8 +161,10 @@ async def alerts(folder: Path, replicas: Iterable[Replica]) -> AsyncIterator[Ale
         made = Alerts(url=f"http://127.0.0.1:{port}", http=http, targets=targets)
         made.watch(replicas)
         with _running(program, folder, port) as popen:
+            run.started(popen.pid)  # whatever becomes of this process
             await _until_ready(made, lambda: popen.poll() is None)
             yield made
+        run.ended(popen.pid)
 
 
 class _running:  # noqa: N801 - a context manager, used as a function
