@@ -65,8 +65,9 @@ chaos: .venv/.project ## break real processes, and count what is lost (ROUNDS=n,
 drill: .venv/.project ## restore an older database under real brokers, and count who comes back
 	@PYTHONPATH=.:tests GRPC_ENABLE_FORK_SUPPORT=0 exec .venv/bin/python -m chaos.restore $(ARGS)
 
-# About six minutes. ARGS="'Redis down'" is one of them. Without a Prometheus on the PATH no alert is
-# looked at; the clock is moved by libfaketime, of Debian or of LIBFAKETIME.
+# About nine minutes; the last row's numbers are the sums. ARGS="'Redis down'" is one of them,
+# ARGS="--json lights.json" keeps all metrics that moved. Without a Prometheus on the PATH no alert is
+# looked at; a broker's clock is put wrong by libfaketime, of Debian or of LIBFAKETIME.
 lights: .venv/.project ## break each dependency in turn, and see which lights and alerts tell
 	@PYTHONPATH=.:tests GRPC_ENABLE_FORK_SUPPORT=0 exec .venv/bin/python -m chaos.lights $(ARGS)
 

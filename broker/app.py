@@ -134,6 +134,7 @@ def _health(
 
     subjects = Subjects(
         pool=outside.checking,
+        refused_write=outside.pool.refusals.latest,
         redis=outside.redis,
         keyring=outside.keyring,
         home=home(settings),

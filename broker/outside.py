@@ -17,9 +17,9 @@ from broker.lease.announcements import RedisAnnouncements
 from broker.lease.client import RedisClient
 from broker.lease.escrows import RedisEscrows
 from broker.lease.leases import RedisLeases
-from broker.ops.checks import PleoWatch
 from broker.ops.metrics import Metrics
 from broker.ops.observers import Observers
+from broker.ops.pleo_watch import PleoWatch
 from broker.ops.spans import Spans
 from broker.pleo.provider import PleoProvider
 from broker.ports import Observer
@@ -103,6 +103,7 @@ async def open_outside(
         pool=pool,
         keyring=keyring,
         observer=observer,
+        keepalive=settings.keepalive,
         # A host may run several, and one that was restarted is another one.
         replica=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from broker.ops.lag import watch_lag
@@ -27,6 +28,7 @@ class Watching:
     keyring: Keyring
     observer: Observer
     replica: str
+    keepalive: timedelta
 
     def show(self, service: Service) -> None:
         """Shows what is read when somebody looks. Once for each instance of the metrics."""
@@ -46,4 +48,5 @@ class Watching:
         await watch_lag(self.metrics.lagged)
 
     async def _count(self) -> None:
-        self.metrics.census_taken(await take_census(self.pool, replica=self.replica))
+        taken = await take_census(self.pool, replica=self.replica, keepalive=self.keepalive)
+        self.metrics.census_taken(taken)

@@ -122,6 +122,17 @@ class AttemptSending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOverdue:
+    """Pleo takes longer than a whole request may. The wire is listened to all the same."""
+
+    tenant: str
+    kind: AttemptKind
+    number: int
+    http_timeout: timedelta
+    """What a request may take, from its first byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptAnswered:
     """Pleo answered, or never will."""
 
@@ -345,6 +356,7 @@ Fact: TypeAlias = (
     | WaitedForReplica
     | AttemptClaimed
     | AttemptSending
+    | AttemptOverdue
     | AttemptAnswered
     | AttemptSettled
     | SettlementDelayed

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from broker.domain.answers import CLIENT_SECRET
+from broker.domain.answers import CLIENT_SECRET, TOO_LATE
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
+    AttemptOverdue,
     AttemptSending,
     AttemptSettled,
     SettlementDelayed,
 )
+from broker.domain.grant import AttemptKind
 from broker.domain.token_response import MISCONFIGURATIONS, REFUSALS
-from broker.ops.instruments import REFRESH_SECONDS, Instruments, word
+from broker.ops.instruments import REFRESH_SECONDS, Instruments, from_zero, word
 
 AttemptFact: TypeAlias = (
-    AttemptClaimed | AttemptSending | AttemptAnswered | AttemptSettled | SettlementDelayed
+    AttemptClaimed
+    | AttemptSending
+    | AttemptOverdue
+    | AttemptAnswered
+    | AttemptSettled
+    | SettlementDelayed
 )
 
 _SERVER_ERRORS: Final = frozenset({"http_500", "http_502", "http_503", "http_504"})
@@ -38,7 +45,11 @@ _TRANSPORT_ERRORS: Final = frozenset(
     }
 )
 _ERRORS: Final = (
-    REFUSALS | MISCONFIGURATIONS | _SERVER_ERRORS | _TRANSPORT_ERRORS | {"http_429", "not_sent", ""}
+    REFUSALS
+    | MISCONFIGURATIONS
+    | _SERVER_ERRORS
+    | _TRANSPORT_ERRORS
+    | {"http_429", "not_sent", TOO_LATE, ""}
 )
 """Errors that are told apart. Pleo may answer with any code, and would then make any series."""
 
@@ -53,6 +64,12 @@ class AttemptMetrics:
             "attempts_claimed", "Rights to present that were committed", labels=("kind", "doubt")
         )
         self._sent = make.counter("attempts_sent", "Requests whose body began to be written")
+        overdue = make.counter(
+            "attempts_overdue",
+            "Requests that Pleo had not answered when a whole one should have been over",
+            labels=("kind",),
+        )
+        self._overdue = from_zero(overdue, AttemptKind)
         self._answered = make.counter(
             "attempts_answered",
             "Attempts, by what Pleo answered; no error: tokens",
@@ -85,6 +102,8 @@ class AttemptMetrics:
                 self._claimed.labels(word(fact.kind), word(fact.doubt)).inc()
             case AttemptSending():
                 self._sent.inc()
+            case AttemptOverdue():
+                self._overdue.labels(word(fact.kind)).inc()
             case AttemptAnswered():
                 self._answer(fact)
             case AttemptSettled():

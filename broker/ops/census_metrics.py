@@ -32,6 +32,12 @@ class CensusMetrics:
         )
         self._show(
             make,
+            "grants_at_risk",
+            "Active grants whose refresh token is a day older than keep-alive allows",
+            of=lambda census: census.at_risk,
+        )
+        self._show(
+            make,
             "renewal_lag_seconds",
             "How long ago the renewal time of the longest overdue was",
             of=lambda census: census.lag.total_seconds(),

@@ -9,14 +9,12 @@ from typing import Final
 
 import asyncpg
 
-from broker.domain.answers import CLIENT_SECRET, TOO_LATE
 from broker.domain.breaker import Breaker
 from broker.domain.errors import BrokerError, KeyUnavailable, RecordUnreadable
-from broker.domain.facts import AttemptAnswered, Fact
-from broker.domain.history import AttemptOutcome
 from broker.lease.client import RedisClient
-from broker.lease.status import probe as probe_redis
 from broker.ops.health import Check, CheckResult, Need
+from broker.ops.pleo_watch import PleoWatch
+from broker.ops.redis_check import redis_result
 from broker.store.connecting import DatabaseUnfit
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
@@ -35,31 +33,6 @@ EXPIRES_SOON_SHARE: Final = 10
 """Of its life: whoever renews certificates does it at half or two thirds, be it a year or an hour,
 so that in the last tenth nobody does."""
 
-_FAILING: Final = frozenset(
-    {AttemptOutcome.UNKNOWN, AttemptOutcome.NOT_PROCESSED, AttemptOutcome.MISCONFIGURED}
-)
-
-_OURS: Final = frozenset({TOO_LATE, CLIENT_SECRET})
-"""Codes of attempts that never reached for Pleo."""
-
-
-class PleoWatch:
-    """Knows Pleo by its last answer: it has no address that could be asked without harm."""
-
-    def __init__(self) -> None:
-        """Supposes that all is well."""
-        self._error = ""
-
-    def observe(self, fact: Fact) -> None:
-        """As `ports.Observer` has it."""
-        if not isinstance(fact, AttemptAnswered) or fact.error in _OURS:
-            return
-        self._error = (fact.error or fact.outcome.value) if fact.outcome in _FAILING else ""
-
-    async def probe(self) -> CheckResult:
-        """Returns what the last answer says."""
-        return CheckResult(error=self._error)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateLife:
@@ -75,6 +48,9 @@ class Subjects:
 
     pool: Pool
     """One that admits every database, with connections that nobody else waits for."""
+
+    refused_write: Callable[[], str]
+    """Returns why PostgreSQL lately refused a write; empty: it did not."""
 
     redis: RedisClient
     keyring: Keyring
@@ -188,7 +164,8 @@ def _database_checks(subjects: Subjects) -> Iterator[Check]:
         before = datetime.now(UTC)
         status = await probe_postgres(subjects.pool)
         skew = clock_result(status.clock, before=before, after=datetime.now(UTC))
-        return CheckResult(error="" if status.is_writable else "READ_ONLY")
+        # A full disk answers reads: what was written meanwhile tells.
+        return CheckResult(error=subjects.refused_write() if status.is_writable else "READ_ONLY")
 
     async def clock() -> CheckResult:
         return skew  # as it was when PostgreSQL last told its own
@@ -211,13 +188,7 @@ def _provider_checks(subjects: Subjects) -> Iterator[Check]:
 
 def _local_checks(subjects: Subjects) -> Iterator[Check]:
     async def redis() -> CheckResult:
-        status = await probe_redis(subjects.redis)
-        if not status.is_reachable:
-            return CheckResult(error="REDIS_UNREACHABLE")
-        if status.is_refusing or status.is_cluster:
-            return CheckResult(error="REDIS_IS_CLUSTER" if status.is_cluster else "REDIS_REFUSES")
-        evicts = status.maxmemory_policy not in {None, "noeviction"}
-        return CheckResult(error="REDIS_EVICTS" if evicts else "")
+        return await redis_result(subjects.redis)
 
     async def certificate() -> CheckResult:
         life = subjects.certificate()

@@ -19,6 +19,7 @@ from broker.config import LogLevel
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
+    AttemptOverdue,
     AttemptSending,
     AttemptSettled,
     BreakerMoved,
@@ -131,7 +132,8 @@ def level_of(fact: Fact) -> LogLevel:
         case AttemptAnswered() | RejectionReported():
             return LogLevel.WARNING if _is_about_the_fleet(fact) else LogLevel.INFO
         case (
-            HistoryLost()
+            AttemptOverdue()
+            | HistoryLost()
             | LoopFailed()
             | FilesRefused()
             | EvidenceUnread()

@@ -15,6 +15,7 @@ from broker import __version__
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
+    AttemptOverdue,
     AttemptSending,
     AttemptSettled,
     BreakerMoved,
@@ -112,6 +113,7 @@ class Metrics:
             case (
                 AttemptClaimed()
                 | AttemptSending()
+                | AttemptOverdue()
                 | AttemptAnswered()
                 | AttemptSettled()
                 | SettlementDelayed()

@@ -23,6 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
+    AttemptOverdue,
     AttemptSending,
     AttemptSettled,
     DefectMet,
@@ -55,6 +56,7 @@ _STEPS: Final[Mapping[type[Fact], str]] = {
 
 _Told: TypeAlias = (
     AttemptSending
+    | AttemptOverdue
     | DefectMet
     | EscrowAdopted
     | EscrowWritten

@@ -40,7 +40,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   min-width: 0; padding: .75rem 1rem; }
 section p { margin: .25rem 0; }
 dl { display: grid; gap: .3rem 1rem; grid-template-columns: 1fr auto; margin: 0; }
-dd { margin: 0; text-align: right; }
+dd { margin: 0; overflow-wrap: anywhere; text-align: right; }
 .light { font-weight: 600; }
 .light::before { content: "\\25CF\\00A0"; }
 .light.good { color: var(--good); }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
 from broker.domain.answers import Rotated
-from broker.domain.facts import AttemptAnswered, AttemptSending
+from broker.domain.facts import AttemptAnswered, AttemptOverdue, AttemptSending
 from broker.domain.grant import Grant, TokenPair
 from broker.domain.requests import TokenRequest
 from broker.domain.secret import RefreshToken
@@ -25,8 +25,11 @@ _NO_TIME: Final = timedelta(0)
 class _Sending:
     """A request on the wire, and the moment at which it is overdue."""
 
-    def __init__(self, overdue: asyncio.Future[None] | None) -> None:
+    def __init__(
+        self, overdue: asyncio.Future[None] | None, on_overdue: Callable[[], None]
+    ) -> None:
         self._overdue = overdue
+        self._on_overdue = on_overdue
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, http_timeout: timedelta) -> None:
@@ -36,6 +39,7 @@ class _Sending:
     def _tell(self) -> None:
         if self._overdue is not None and not self._overdue.done():
             self._overdue.set_result(None)
+        self._on_overdue()
 
     def end(self) -> None:
         if self._timer is not None:
@@ -66,7 +70,7 @@ class Wire:
         `overdue` is done when the answer takes longer than a whole request may, so that callers
         need not wait for as long as the wire is listened to.
         """
-        with self._holdings.hold(), self._clock(overdue) as sending:
+        with self._holdings.hold(), self._clock(claimed, overdue) as sending:
             window = self._window(claimed, sending)
             presentation = await self._provider.present(request, window)
         self._report(claimed, presentation)
@@ -88,8 +92,18 @@ class Wire:
         )
 
     @contextmanager
-    def _clock(self, overdue: asyncio.Future[None] | None) -> Iterator[_Sending]:
-        sending = _Sending(overdue)
+    def _clock(self, claimed: Claimed, overdue: asyncio.Future[None] | None) -> Iterator[_Sending]:
+        def on_overdue() -> None:
+            self._observer.observe(
+                AttemptOverdue(
+                    tenant=claimed.reading.grant.tenant,
+                    kind=claimed.attempt.kind,
+                    number=claimed.attempt.number,
+                    http_timeout=self._times.http_timeout,
+                )
+            )
+
+        sending = _Sending(overdue, on_overdue)
         try:
             yield sending
         finally:

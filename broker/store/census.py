@@ -17,6 +17,10 @@ from broker.domain.grant import GrantState
 from broker.store.fleet import ALIVE_FOR
 from broker.store.pool import Pool
 
+KEPT_LATE: Final = timedelta(days=1)
+"""Beyond keep-alive: what is due on one day is spread over hours, and an outage of a night delays
+it. Of the 60 days that Pleo keeps an unused token, 39 are left by default."""
+
 # The filter comes first and once: for the other replicas nothing else is run. The statement's time,
 # since no index is searched by what moves on meanwhile.
 _COUNT: Final = """
@@ -26,6 +30,8 @@ _COUNT: Final = """
     ) AS others) AS not_active,
     (SELECT count(*) FROM grants WHERE attempt_number IS NOT NULL
         AND attempt_deadline < statement_timestamp()) AS unresolved,
+    (SELECT count(*) FROM grants
+        WHERE state = 'ACTIVE' AND refreshed_at < statement_timestamp() - $3::interval) AS at_risk,
     overdue.number, statement_timestamp() - overdue.since AS lag
     FROM (
         SELECT count(*) AS number, min(renew_at) AS since FROM grants
@@ -49,17 +55,23 @@ class Census:
     """Grants given out more than a minute after their renewal time, and not rotated since. Last use
     is written in batches, some seconds late; an unused grant may be as old as it likes."""
 
+    at_risk: int
+    """ACTIVE grants whose refresh token is a day older than keep-alive lets any become: Pleo will
+    have forgotten it at some point, and then the customer must consent again."""
+
     lag: timedelta
     """For how long the longest overdue of them has been so."""
 
 
-async def take_census(pool: Pool, *, replica: str) -> Census | None:
+async def take_census(pool: Pool, *, replica: str, keepalive: timedelta) -> Census | None:
     """Counts, where this replica's name is the first of those alive; else returns None.
+
+    `keepalive`: after which a grant is rotated that nobody uses.
 
     Raises:
         StoreUnavailable: try again. Safe to cancel and to retry.
     """
-    rows = await pool.fetch(_COUNT, replica, ALIVE_FOR)
+    rows = await pool.fetch(_COUNT, replica, ALIVE_FOR, keepalive + KEPT_LATE)
     if not rows:
         return None
     (row,) = rows
@@ -70,5 +82,6 @@ async def take_census(pool: Pool, *, replica: str) -> Census | None:
         by_state=by_state,
         unresolved=row["unresolved"],
         overdue=row["number"],
+        at_risk=row["at_risk"],
         lag=row["lag"] or timedelta(0),
     )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
 
+from broker.domain.errors import StoreUnavailable
 from broker.store.connecting import (
     COMMAND_SECONDS,
     TIMEOUTS,
@@ -23,6 +24,7 @@ from broker.store.connecting import (
     refuse_unfit,
 )
 from broker.store.failures import store_failures
+from broker.store.refusals import Refusals
 
 ACQUIRE_SECONDS: Final = 2.0
 """A statement takes milliseconds: who waits longer for a connection waits for an outage."""
@@ -69,6 +71,8 @@ class Pool:
 
     def __init__(self, connections: asyncpg.Pool) -> None:
         self._connections = connections
+        self.refusals = Refusals()
+        """What PostgreSQL would not write, lately."""
 
     @property
     def opened(self) -> int:
@@ -92,7 +96,7 @@ class Pool:
             StoreUnavailable: also when the acknowledgement of the commit was lost.
             asyncpg.PostgresError: PostgreSQL refused the statement; nothing was written.
         """
-        with store_failures():
+        with self._failures():
             async with self._lent() as connection:
                 return await connection.fetch(query, *arguments)
 
@@ -102,9 +106,18 @@ class Pool:
 
         Raises the same as `fetch`, from the block as well.
         """
-        with store_failures():
+        with self._failures():
             async with self._lent() as connection, connection.transaction():
                 yield connection
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            with store_failures():
+                yield
+        except StoreUnavailable as error:
+            self.refusals.note(error)
+            raise
 
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[Connection]:

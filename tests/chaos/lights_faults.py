@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import asyncpg
+
 from broker.sandbox.faults import Hang, Step, rate_limit, refuse
-from chaos.lights_scene import Scene
+from chaos.lights_scene import Scene, end_skewed, faketime, start_skewed
 from support.certificates import A_DAY
 from support.onboarding import EXPIRE, execute
 
@@ -27,17 +29,33 @@ class Fault:
     may: frozenset[str] = frozenset()
     """Lights and alerts that come only if a caller, or a probe, happens to meet it."""
 
+    section: str = ""
+    """Of the runbook, where no alert names one."""
+
+    seconds: float = 15.0
+    """How long it lasts: longer than rules look back here."""
+
     def lacks(self, scene: Scene) -> str:
         """Returns what is missing for it here; empty: nothing."""
         if self.name == "PostgreSQL full" and scene.disk is None:
             return "only root can mount a small disk"
-        if self.name == "clock skew" and scene.skew is None:
+        if self.name == "clock skew" and not faketime().exists():
             return "libfaketime is not installed (Debian: libfaketime)"
         return ""
 
 
+_MOST_PADDING: Final = 1000
+
+_PAD: Final = """
+    INSERT INTO grants SELECT (jsonb_populate_record(one, jsonb_build_object(
+        'tenant', $2::text, 'subject', NULL, 'exclusive_subject', NULL))).*
+    FROM grants AS one WHERE tenant = $1
+"""
+
+
 async def fill(scene: Scene) -> None:
     """Leaves no room: neither on the disk nor in the pages that there are."""
+    scene.calling.clear()  # what is asked for before there is no room would be stored
     tenants = [each.tenant for each in scene.customers]
     await execute(scene.brokers.database_url, EXPIRE, tenants)
     for table in ("grants", "replicas", "fleet"):
@@ -46,12 +64,20 @@ async def fill(scene: Scene) -> None:
     with (scene.disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
         while True:
             ballast.write(b"\0" * 4096)
+    # An update finds room in a page that is not full: rows like it are added until one is refused.
+    with suppress(asyncpg.DiskFullError):
+        for number in range(_MOST_PADDING):
+            name = f"padding-{number}"
+            await execute(scene.brokers.database_url, _PAD, tenants[0], name)
+        raise RuntimeError("nothing is refused: the disk is not full")
+    scene.calling.set()
 
 
 async def empty(scene: Scene) -> None:
     """Makes room."""
     assert scene.disk is not None
     (scene.disk / "ballast").unlink()
+    await execute(scene.brokers.database_url, "DELETE FROM grants WHERE tenant LIKE 'padding-%'")
 
 
 def _slow(way: str, seconds: float) -> tuple[Act, Act]:
@@ -103,18 +129,6 @@ async def forget(scene: Scene) -> None:
         scene.gone = None
 
 
-async def skew(scene: Scene) -> None:
-    """Moves one broker's clock by half a minute."""
-    assert scene.skew is not None
-    scene.skew.write_text("+30")
-
-
-async def unskew(scene: Scene) -> None:
-    """Sets it right."""
-    assert scene.skew is not None
-    scene.skew.write_text("+0")
-
-
 async def age(scene: Scene) -> None:
     """Leaves the certificate one day of ninety."""
     scene.certify(starts=-89 * A_DAY, ends=A_DAY)
@@ -131,6 +145,11 @@ _CALLERS: Final = frozenset(
     {"TokenBrokerCallersFailing", "TokenBrokerTokensDegraded", "TokenBrokerTokensSlow"}
 )
 _PLEO: Final = frozenset({"readyz pleo", "grpc pleo", "can_refresh"})
+_STORE_ALERTS: Final = ("TokenBrokerDatabaseAway", "TokenBrokerTokensDegraded")
+"""Callers do not fail while replicas have living tokens in memory."""
+
+_REDIS: Final = frozenset({"readyz redis", "grpc redis"})
+_BREAKER: Final = frozenset({"readyz breaker", "TokenBrokerBreakerOpen"})
 _AT_WORK: Final = frozenset({"TokenBrokerLoopsFailing", "TokenBrokerNobodyCounts"})
 _HELD: Final = frozenset(
     {"TokenBrokerPairAtRisk", "TokenBrokerEscrowHeld", "TokenBrokerAttemptsUnresolved"}
@@ -138,41 +157,39 @@ _HELD: Final = frozenset(
 
 
 def _fault(name: str, acts: tuple[Act, Act], *, lights: frozenset[str] = frozenset(),
-           alerts: Sequence[str] = (), may: frozenset[str] = frozenset()) -> Fault:  # fmt: skip
+           alerts: Sequence[str] = (), may: frozenset[str] = frozenset(), section: str = "",
+           seconds: float = 15.0) -> Fault:  # fmt: skip
     strike, heal = acts
     return Fault(name=name, strike=strike, heal=heal, lights=lights, alerts=frozenset(alerts),
-                 may=may)  # fmt: skip
+                 may=may, section=section, seconds=seconds)  # fmt: skip
 
 
 FAULTS: Final = (
-    _fault("PostgreSQL down", _down("postgres"), lights=_STORE | {"readyz schema"},
-           alerts=["TokenBrokerDatabaseAway", "TokenBrokerCallersFailing"],
+    _fault("nothing", (nothing, nothing)),
+    _fault("PostgreSQL down", _down("postgres"), lights=_STORE, alerts=_STORE_ALERTS,
            may=_STORE_CHECKS | _CALLERS | _AT_WORK | _HELD),
-    _fault("PostgreSQL slow", _slow("postgres", 3.0), lights=_STORE,
-           alerts=["TokenBrokerDatabaseAway", "TokenBrokerCallersFailing"],
+    _fault("PostgreSQL slow", _slow("postgres", 3.0), lights=_STORE, alerts=_STORE_ALERTS,
            may=_STORE_CHECKS | _CALLERS | _AT_WORK | _HELD | {"TokenBrokerPoolExhausted"}),
     _fault("PostgreSQL full", (fill, empty), lights=_STORE,
            alerts=["TokenBrokerDatabaseAway", "TokenBrokerCallersFailing"],
            may=_STORE_CHECKS | _CALLERS | _AT_WORK | _HELD),
-    _fault("Redis down", _down("valkey"), lights=frozenset({"readyz redis", "grpc redis"}),
+    _fault("Redis down", _down("valkey"), lights=_REDIS,
            alerts=["TokenBrokerRedisAway"], may=_AT_WORK),
-    _fault("Redis slow", _slow("valkey", 0.4), lights=frozenset({"readyz redis", "grpc redis"}),
+    _fault("Redis slow", _slow("valkey", 0.4), lights=_REDIS,
            alerts=["TokenBrokerRedisAway"], may=_AT_WORK),
-    _fault("Pleo down", _down("pleo"), lights=_PLEO,
-           alerts=["TokenBrokerPleoAway", "TokenBrokerCallersFailing"],
-           may=_CALLERS | {"readyz breaker", "TokenBrokerBreakerOpen"}),
-    _fault("Pleo slow", _answering(Hang(when="before")),
-           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerPleoAway",
-           "TokenBrokerCallersFailing", "TokenBrokerBreakerOpen"],
-           may=_CALLERS | {"TokenBrokerAttemptsUnresolved"}),
+    _fault("Pleo down", _down("pleo"), lights=_PLEO, alerts=["TokenBrokerPleoAway"],
+           may=_CALLERS | _BREAKER),
+    _fault("Pleo slow", _answering(Hang(when="before")), lights=_PLEO | {"readyz breaker"},
+           alerts=["TokenBrokerPleoAway", "TokenBrokerBreakerOpen"],
+           may=_CALLERS | {"TokenBrokerAttemptsUnresolved"}, seconds=60.0),
     _fault("Pleo refuses our client", _answering(refuse("invalid_client", status=401)),
-           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerClientRejected",
-           "TokenBrokerCallersFailing"], may=_CALLERS | {"TokenBrokerPleoAway"}),
+           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerClientRejected"], may=_CALLERS),
     _fault("Pleo limits our rate", _answering(rate_limit(retry_after="2")),
-           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerBreakerOpen",
-           "TokenBrokerCallersFailing"], may=_CALLERS | {"TokenBrokerPleoAway"}),
-    _fault("a customer gone", (disconnect, forget)),
-    _fault("clock skew", (skew, unskew), lights=frozenset({"readyz clock"})),
+           lights=_PLEO | {"readyz breaker"}, alerts=["TokenBrokerBreakerOpen"], may=_CALLERS),
+    _fault("a customer gone", (disconnect, forget), section="REAUTH_REQUIRED"),
+    _fault("clock skew", (start_skewed, end_skewed), lights=frozenset({"readyz clock"}),
+           alerts=["TokenBrokerClockSkewed"]),
     _fault("certificate expires soon", (age, renew), lights=frozenset({"readyz certificate"}),
            alerts=["TokenBrokerCertificateExpires"]),
 )  # fmt: skip
+"""The first is the control: whatever is seen of it is a false alarm."""

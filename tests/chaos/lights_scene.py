@@ -22,6 +22,7 @@ import grpc
 from broker.dev.embedded import EmbeddedServer
 from broker.dev.rundir import RunDirectory
 from broker.dev.servers import postgres_server, valkey_server
+from broker.ops.lag import watch_lag
 from broker.store.migrate import migrate
 from chaos.lights_watch import Alerts, alerts
 from support.certificates import A_DAY, Authority, dns
@@ -61,7 +62,14 @@ class Scene:
     customers: list[Customer] = field(default_factory=list)
     gone: Customer | None = None
     disk: Path | None = None
-    skew: Path | None = None
+    calling: asyncio.Event = field(default_factory=asyncio.Event)
+    """Unset: callers keep still."""
+
+    lags: list[float] = field(default_factory=list)
+    """How late this process's timers came: its proxies stand between the brokers and the rest."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    """Of a broker behind the proxies."""
 
     @property
     def callable(self) -> list[Replica]:
@@ -77,6 +85,7 @@ async def ask_for_ever(scene: Scene) -> None:
     """Calls for one tenant after the other, each with a token that has just ended."""
     for number in itertools.count():
         await asyncio.sleep(_PAUSE_SECONDS)
+        await scene.calling.wait()
         customer = scene.customers[number % len(scene.customers)]
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await execute(scene.brokers.database_url, EXPIRE, [customer.tenant])
@@ -125,8 +134,8 @@ async def scene_of(run: RunDirectory) -> AsyncIterator[Scene]:
         (folder / "policy.yaml").write_text(_POLICY)
         (folder / "ca.crt").write_bytes(made.authority.cert)
         made.certify(starts=-A_DAY, ends=89 * A_DAY)
-        await brokers.start(1, **settings)
-        await brokers.start(1, **settings, **_with_skew(made))
+        made.settings |= settings
+        await brokers.start(2, **settings)
         tls = {"BROKER_TLS_CERT_FILE": str(folder / "tls.crt"),
                "BROKER_TLS_KEY_FILE": str(folder / "tls.key"),
                "BROKER_TLS_CLIENT_CA_FILE": str(folder / "ca.crt"),
@@ -134,30 +143,47 @@ async def scene_of(run: RunDirectory) -> AsyncIterator[Scene]:
         await brokers.start(1, **settings, **tls)
         made.customers += [new_customer(brokers.sandbox) for _ in range(_CUSTOMERS)]
         await take_over_living(brokers, brokers.replicas[0], made.customers)
-        made.alerts = await enter(alerts(folder, brokers.replicas))
-        asking = asyncio.create_task(ask_for_ever(made), name="callers")
-        try:
-            await made.alerts.has_seen(len(brokers.replicas))
-            yield made
-        finally:
-            asking.cancel()
-            with suppress(asyncio.CancelledError):
-                await asking
+        made.alerts = await enter(alerts(folder, brokers.replicas, run=run))
+        made.calling.set()
+        async with asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(ask_for_ever(made), name="callers"),
+                tasks.create_task(watch_lag(made.lags.append), name="lag"),
+            ]
+            try:
+                await made.alerts.has_seen(len(brokers.replicas))
+                yield made
+            finally:
+                for each in beside:
+                    each.cancel()
 
 
-def _with_skew(scene: Scene) -> dict[str, str]:
-    """Lets a broker's clock be moved while it runs, where libfaketime is installed."""
-    library = Path(os.environ.get("LIBFAKETIME", _FAKETIME))
-    if not library.exists():
-        return {}
-    scene.skew = scene.folder / "skew"
-    scene.skew.write_text("+0")
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(scene.skew),
-        "FAKETIME_NO_CACHE": "1",
+async def start_skewed(scene: Scene) -> None:
+    """Starts one more broker, whose clock is half a minute ahead.
+
+    One that runs cannot be moved: libfaketime then stops gRPC's timers, which no real clock does.
+    """
+    environ = {
+        "LD_PRELOAD": str(faketime()),
+        "FAKETIME": "+30s",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
+    await scene.brokers.start(1, **scene.settings, **environ)
+    scene.alerts.watch(scene.brokers.replicas)
+
+
+async def end_skewed(scene: Scene) -> None:
+    """Ends it."""
+    replica = scene.brokers.replicas.pop()
+    scene.alerts.watch(scene.brokers.replicas)
+    await replica.hang_up()
+    replica.kill()
+    scene.brokers.run.ended(replica.pid)
+
+
+def faketime() -> Path:
+    """Returns where libfaketime is, or would be."""
+    return Path(os.environ.get("LIBFAKETIME", _FAKETIME))
 
 
 async def _small_disk(

@@ -6,6 +6,7 @@ A light is one thing that is good or bad, as `readyz redis` or `grpc ""`. Knows 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import httpx
 import yaml
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from broker.dev.rundir import RunDirectory
 from broker.dev.servers import free_port
 from broker.rpc.health import DEPENDENCIES, SERVICES
 from support.fleet import Fleet
@@ -108,6 +110,15 @@ class Alerts:
 
     url: str
     http: httpx.AsyncClient
+    targets: Path
+    """The file in which Prometheus finds whom to look at."""
+
+    def watch(self, replicas: Iterable[Replica]) -> None:
+        """Lets it look at these brokers from now on."""
+        hosts = [each.ops_url.removeprefix("http://") for each in replicas]
+        written = self.targets.with_suffix(".new")
+        written.write_text(json.dumps([{"targets": hosts}]))
+        written.replace(self.targets)
 
     async def active(self) -> set[str]:
         """Returns the alerts whose expression holds; none without a Prometheus."""
@@ -137,26 +148,31 @@ def hurried(rules: str) -> str:
 
 
 @asynccontextmanager
-async def alerts(folder: Path, replicas: Iterable[Replica]) -> AsyncIterator[Alerts]:
+async def alerts(
+    folder: Path, replicas: Iterable[Replica], *, run: RunDirectory
+) -> AsyncIterator[Alerts]:
     """Starts a Prometheus, where one is installed (Debian: prometheus), for these brokers."""
-    program = shutil.which("prometheus")
+    program, targets = shutil.which("prometheus"), folder / "targets.json"
     async with httpx.AsyncClient(timeout=5) as http:
         if program is None:
-            yield Alerts(url="", http=http)
+            yield Alerts(url="", http=http, targets=targets)
             return
         port = free_port()
-        with _running(program, folder, port, [each.ops_url for each in replicas]) as popen:
-            made = Alerts(url=f"http://127.0.0.1:{port}", http=http)
+        made = Alerts(url=f"http://127.0.0.1:{port}", http=http, targets=targets)
+        made.watch(replicas)
+        with _running(program, folder, port) as popen:
+            run.started(popen.pid)  # whatever becomes of this process
             await _until_ready(made, lambda: popen.poll() is None)
             yield made
+        run.ended(popen.pid)
 
 
 class _running:  # noqa: N801 - a context manager, used as a function
     """A Prometheus process, ended with the block."""
 
-    def __init__(self, program: str, folder: Path, port: int, targets: list[str]) -> None:
+    def __init__(self, program: str, folder: Path, port: int) -> None:
         (folder / "rules.yaml").write_text(hurried(RULES.read_text()))
-        (folder / "prometheus.yaml").write_text(_configuration(targets))
+        (folder / "prometheus.yaml").write_text(_configuration())
         self._log = (folder / "prometheus.log").open("wb")
         self._popen = subprocess.Popen(
             [
@@ -178,16 +194,14 @@ class _running:  # noqa: N801 - a context manager, used as a function
         self._log.close()
 
 
-def _configuration(targets: list[str]) -> str:
-    hosts = [each.removeprefix("http://") for each in targets]
+def _configuration() -> str:
+    found = {"files": ["targets.json"], "refresh_interval": "1s"}
     return str(
         yaml.safe_dump(
             {
                 "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                 "rule_files": ["rules.yaml"],
-                "scrape_configs": [
-                    {"job_name": "token-broker", "static_configs": [{"targets": hosts}]}
-                ],
+                "scrape_configs": [{"job_name": "token-broker", "file_sd_configs": [found]}],
             }
         )
     )

@@ -10,6 +10,7 @@ from broker.domain.decision import Why
 from broker.domain.facts import (
     AttemptAnswered,
     AttemptClaimed,
+    AttemptOverdue,
     AttemptSending,
     AttemptSettled,
     BreakerMoved,
@@ -72,6 +73,9 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
         duration=SECONDS,
     ),
     AttemptSending(tenant=THE_TENANT, number=8),
+    AttemptOverdue(
+        tenant=THE_TENANT, kind=AttemptKind.REFRESH, number=8, http_timeout=timedelta(seconds=10)
+    ),
     AttemptAnswered(
         tenant=THE_TENANT,
         kind=AttemptKind.REFRESH,

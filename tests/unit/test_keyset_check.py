@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.ops.checks import KeysetCheck, PleoWatch, Subjects
+from broker.ops.checks import KeysetCheck, Subjects
+from broker.ops.pleo_watch import PleoWatch
 from broker.store.home import Home
 from broker.store.keysets import read_keyset_file
 from broker.store.sealing import Keyring, generate_keyset
@@ -46,6 +47,7 @@ def rows(path: Path) -> Rows:
 def check(path: Path, rows: Rows) -> KeysetCheck:
     subjects = Subjects(
         pool=rows,  # type: ignore[arg-type]  # one method of it
+        refused_write=str,
         redis=None,  # type: ignore[arg-type]  # not asked
         keyring=Keyring.from_file(path),
         home=THE_HOME,

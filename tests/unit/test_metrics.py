@@ -389,6 +389,7 @@ def test_names_and_explanations_are_as_prometheus_wants_them() -> None:
 A_CENSUS = Census(
     by_state={GrantState.ACTIVE: 9, GrantState.HELD: 2},
     unresolved=1,
+    at_risk=2,
     overdue=3,
     lag=timedelta(minutes=5),
 )
@@ -403,6 +404,7 @@ def test_a_census_is_shown_by_who_takes_it() -> None:
     assert value(metrics, "grants", state="held") == 2
     assert value(metrics, "attempts_unresolved") == 1
     assert value(metrics, "renewals_overdue") == 3
+    assert value(metrics, "grants_at_risk") == 2
     assert value(metrics, "renewal_lag_seconds") == 300
 
 

@@ -46,6 +46,7 @@ def shown() -> set[str]:
     metrics = Metrics()
     metrics.watch_holdings(())
     metrics.watch_escrows(())
+    metrics.watch_disclosures((), lost=int)
     exposed = Exposed()
     exposed.take(metrics.registry.collect())
     return exposed.names

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.facts import AttemptAnswered, AttemptSending
+from broker.domain.facts import AttemptAnswered, AttemptOverdue, AttemptSending
 from broker.domain.history import AttemptOutcome
 from broker.domain.requests import RefreshRequest
 from broker.ports import Presentation
@@ -57,7 +57,15 @@ async def test_a_request_is_overdue_when_it_takes_longer_than_it_may() -> None:
 
         assert seconds_gone() == 10
         assert len(one.holdings) == 1
+        told = AttemptOverdue(
+            tenant="acme",
+            kind=mine.attempt.kind,
+            number=mine.attempt.number,
+            http_timeout=timedelta(seconds=10),
+        )
+        assert one.told.of(AttemptOverdue) == [told]
         assert (await presenting).http_status == 200
+        assert len(one.told.of(AttemptOverdue)) == 1
 
 
 @in_virtual_time
@@ -72,6 +80,7 @@ async def test_a_request_that_is_answered_is_never_overdue() -> None:
         await pass_time(60)
 
         assert not overdue.done()
+        assert one.told.of(AttemptOverdue) == []
         assert len(one.holdings) == 0
 
 
@@ -92,6 +101,7 @@ async def test_nobody_need_be_told_that_a_request_is_overdue() -> None:
         )
 
         assert [told.http_status for told in answers] == [200, 200]
+        assert {told.tenant for told in one.told.of(AttemptOverdue)} == {"acme", "other"}
 
 
 @in_virtual_time
