@@ -70,8 +70,8 @@ async def admin_socket(
         yield
         return
     _make_way(path)
-    server = grpc.aio.server(interceptors=[edge])
-    add_servicers(server, servicers)
+    server = grpc.aio.server()
+    add_servicers(server, servicers, edge=edge)
     try:
         # gRPC makes the socket in here, and nobody else may find it open even for a moment.
         with _files_for_us_alone():

@@ -23,7 +23,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -39,6 +39,7 @@ from broker.rpc.gate import Gate, OpenGate
 from broker.rpc.observing import CallObserver, CallTracer
 from broker.rpc.request_id import set_current_request
 from broker.rpc.status import CODES, abort
+from broker.rpc.table import Handler
 
 _PACKAGE: Final = "/broker.v1."
 
@@ -48,11 +49,6 @@ _DEFECT_BYTES: Final = 8
 # A caller hangs up at its deadline, and as messages travel, that comes a moment before our own.
 _SAME_MOMENT_SECONDS: Final = 0.1
 
-# As gRPC's types have it; in truth all are messages, or streams of them.
-_Asked = TypeVar("_Asked")
-_Answer = TypeVar("_Answer")
-
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
 _Deserializer: TypeAlias = Callable[[bytes], Message]
 _Unary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
 # What is asked may be a stream of messages, too.
@@ -75,8 +71,8 @@ def new_defect_id() -> str:
     return secrets.token_hex(_DEFECT_BYTES)
 
 
-class Edge(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of our own services, each once."""
+class Edge:
+    """Wraps the handlers of our own services."""
 
     def __init__(
         self,
@@ -95,28 +91,12 @@ class Edge(grpc.aio.ServerInterceptor):
             tracer=tracer,
             new_defect_id=new_defect_id,
         )
-        self._guarded: dict[str, _Handler] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[_Asked, _Answer] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[_Asked, _Answer] | None:
-        """Returns the wrapped handler of a call; None, for a method that there is not, stays."""
-        method = handler_call_details.method
-        handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith(_PACKAGE):
+    def guard(self, path: str, handler: Handler) -> Handler:
+        """Returns a handler of ours wrapped; any other as it is. A `table.Wrap`."""
+        if not path.startswith(_PACKAGE):
             return handler
-        # Made once a method: gRPC asks at every call.
-        guarded = self._guarded.get(method)
-        if guarded is None:
-            guarded = self._guard(method.removeprefix(_PACKAGE), cast("_Handler", handler))
-            self._guarded[method] = guarded
-        return cast("grpc.RpcMethodHandler[_Asked, _Answer]", guarded)
-
-    def _guard(self, method: str, handler: _Handler) -> _Handler:
+        method = path.removeprefix(_PACKAGE)
         coders = (_reader(method, handler), handler.response_serializer)
         if handler.unary_unary is not None:
             unary = _answered(self._told, method, cast("_Unary", handler.unary_unary))
@@ -139,7 +119,7 @@ class _Unreadable:
         self.error = InvalidRequest([FieldViolation(field="", description=expected)])
 
 
-def _reader(method: str, handler: _Handler) -> _Deserializer:
+def _reader(method: str, handler: Handler) -> _Deserializer:
     """Returns what reads a request, or says what it should have been.
 
     Without it gRPC answers with protobuf's text, a status of its own, and an error in the log.

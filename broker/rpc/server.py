@@ -19,12 +19,14 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME, aio
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import SERVICES, HealthService
 from broker.rpc.operations_service import OperationsService
+from broker.rpc.table import MethodTable
 from broker.rpc.token_service import TokenService
 
 # Imported for reflection, which shows what is: no message refers to the reasons of failures.
@@ -118,12 +120,8 @@ async def grpc_server(
     Raises:
         AddressUnavailableError: the address cannot be listened on.
     """
-    server = grpc.aio.server(interceptors=[edge], options=_options(settings))
-    add_servicers(server, servicers)
-    if settings.reflection:
-        # Without the server as a whole, which has no name.
-        names = (*filter(None, SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+    server = grpc.aio.server(options=_options(settings))
+    add_servicers(server, servicers, edge=edge, reflection=settings.reflection)
     port = _listen(server, settings)
     await server.start()
     try:
@@ -133,14 +131,29 @@ async def grpc_server(
         await server.stop(settings.grace.total_seconds())
 
 
-def add_servicers(server: grpc.aio.Server, servicers: Servicers) -> None:
-    """Has a server answer all calls of the API."""
-    add_TokenServiceServicer_to_server(servicers.tokens, server)
+def add_servicers(
+    server: grpc.aio.Server, servicers: Servicers, *, edge: Edge, reflection: bool = False
+) -> None:
+    """Has a server answer all calls of the API, each past the edge; health and reflection not."""
+    table = MethodTable(edge.guard)
+    methods = table.as_server()
+    add_TokenServiceServicer_to_server(servicers.tokens, methods)
     if servicers.grants is not None:
-        add_GrantServiceServicer_to_server(servicers.grants, server)
+        add_GrantServiceServicer_to_server(servicers.grants, methods)
     if servicers.operations is not None:
-        add_OperationsServiceServicer_to_server(servicers.operations, server)
-    add_HealthServicer_to_server(servicers.health, server)
+        add_OperationsServiceServicer_to_server(servicers.operations, methods)
+    add_HealthServicer_to_server(servicers.health, methods)
+    if reflection:
+        # Its stubs leave out the types of what is generated.
+        add_ServerReflectionServicer_to_server(_reflected(), methods)  # type: ignore[no-untyped-call]
+    server.add_generic_rpc_handlers((table,))
+
+
+def _reflected() -> aio.ReflectionServicer:
+    # Without the server as a whole, which has no name.
+    return aio.ReflectionServicer(
+        (*filter(None, SERVICES), health.SERVICE_NAME, SERVICE_NAME),
+    )
 
 
 def _listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
