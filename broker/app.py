@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from broker import __version__
 from broker.config import ServeSettings
 from broker.ops.checks import Subjects, checks
 from broker.ops.health import Health, HealthSnapshot
@@ -30,16 +29,15 @@ from broker.rpc.grant_service import GrantService
 from broker.rpc.health import DEPENDENCIES, SERVICES, HealthService
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
+from broker.rpc.short_way import AsAnyCall, ShortWay, Told
 from broker.rpc.token_service import TokenService
 from broker.service.build import build_service
-from broker.service.foundation import Options
 from broker.service.loops import repeat
 from broker.service.rewrapping import Rewrapping
 from broker.service.running import Service
-from broker.service.starting import Registration
 from broker.store.home import HomeDiffersError
 from broker.store.upkeep import maintain
-from broker.wiring import home
+from broker.wiring import home, service_options
 
 _SETTLING_PATIENCE: Final = 10.0
 """Seconds for flights that hold nothing, after the calls' own grace: time to read a row twice. With
@@ -82,7 +80,7 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
         outside = await open_outside(settings, telling, opened)
         # Two groups: a loop that fails ends the broker in order, and cancels no flight (law 3).
         async with asyncio.TaskGroup() as flight_group, asyncio.TaskGroup() as loop_group:
-            options = _options(settings, replica=outside.watching.replica)
+            options = service_options(settings, replica=outside.watching.replica)
             service = build_service(ports_of(settings, outside), options, flight_group)
             outside.watching.show(service)
             refused: asyncio.Future[HomeDiffersError] = asyncio.get_running_loop().create_future()
@@ -120,27 +118,6 @@ async def running(settings: ServeSettings, telling: Telling) -> AsyncIterator[Ru
 
 def _keys(outside: Outside) -> Rewrapping:
     return Rewrapping(outside.keys, outside.escrows, outside.observer)
-
-
-def _options(settings: ServeSettings, *, replica: str) -> Options:
-    return Options(
-        replica=replica,
-        registration=Registration(
-            redirect_uris=settings.pleo_redirect_uris,
-            scopes=settings.pleo_scopes,
-            time_to_live=settings.authorization_ttl,
-        ),
-        http_timeout=settings.pleo_timeout,
-        renew_ahead=settings.renew_ahead,
-        rejection_interval=settings.rejection_interval,
-        max_concurrency=settings.pleo_max_concurrency,
-        max_rate=settings.pleo_max_rate,
-        max_cached_tokens=settings.max_cached_tokens,
-        guard_hold=settings.guard_hold,
-        quarantine=settings.quarantine,
-        build=__version__,
-        may_delete_at_provider=settings.allow_provider_revoke,
-    )
 
 
 def _health(
@@ -262,7 +239,7 @@ async def _listening(
         credentials=outside.guarding.credentials,
     )
     observer, calls, tracer = outside.observer, telling.calls, telling.spans
-    edge = Edge(observer=observer, calls=calls, gate=outside.guarding.gate, tracer=tracer)
+    edge = _edge(outside, telling, service)
     by_admins = admin_edge(observer=observer, calls=calls, tracer=tracer)
     async with (
         admin_socket(settings.admin_socket, servicers, edge=by_admins),
@@ -274,6 +251,21 @@ async def _listening(
             health.drain()
             # Streams would keep the drain up to its end, and their callers here.
             service.watching.drain()
+
+
+def _edge(outside: Outside, telling: Telling, service: Service) -> Edge:
+    gate = outside.guarding.gate
+    told: Told = telling.metrics.token_from_memory
+    if telling.logs_tokens:
+        told = AsAnyCall(outside.observer, telling.calls)
+    short = ShortWay(service.at_hand, gate, told=told)
+    return Edge(
+        observer=outside.observer,
+        calls=telling.calls,
+        gate=gate,
+        tracer=telling.spans,
+        at_once=short.answer if telling.spans is None else None,
+    )
 
 
 def _tell_grpc(grpc_health: HealthService, snapshot: HealthSnapshot) -> None:

@@ -130,8 +130,10 @@ def _credentials(
 def _gate(settings: Settings, beside: Beside) -> Gate:
     if settings.allows_anonymous and settings.policy_file is None and not settings.has_identities:
         return OpenGate()
+    accounts = _service_accounts(settings, beside)
     return PolicyGate(
-        identify=_identify(settings, beside),
+        identify=_identify(settings, accounts),
+        known=_known(settings, accounts),
         policy=_policy(settings, beside),
         check_rate=_check_rate(settings.caller_max_rate),
     )
@@ -160,9 +162,31 @@ def _policy(settings: Settings, beside: Beside) -> Callable[[], Policy]:
     return lambda: policy.current
 
 
-def _identify(settings: Settings, beside: Beside) -> Identify:
-    accounts = _service_accounts(settings, beside)
+def _known(settings: Settings, accounts: ServiceAccounts | None) -> Callable[[Context], str | None]:
+    named = _named(settings)
+    if accounts is None:
+        return named
+
+    def known(context: Context) -> str | None:
+        token = bearer_token(context)
+        return named(context) if token is None else accounts.known(token)
+
+    return known
+
+
+def _named(settings: Settings) -> Callable[[Context], str | None]:
+    """Returns what names a caller who shows no token; None: it has no identity."""
     has_certificates = settings.tls_client_ca_file is not None
+    without = ANONYMOUS if settings.allows_anonymous else None
+
+    def named(context: Context) -> str | None:
+        return (certificate_identity(context) if has_certificates else None) or without
+
+    return named
+
+
+def _identify(settings: Settings, accounts: ServiceAccounts | None) -> Identify:
+    named = _named(settings)
     expected = f"expected {' or '.join(_ways(settings)) or 'an identity, and none is set up'}"
 
     async def identify(context: Context) -> str:
@@ -170,12 +194,10 @@ def _identify(settings: Settings, beside: Beside) -> Identify:
         token = None if accounts is None else bearer_token(context)
         if accounts is not None and token is not None:
             return await accounts.identity(token)
-        identity = certificate_identity(context) if has_certificates else None
-        if identity is not None:
-            return identity
-        if settings.allows_anonymous:
-            return ANONYMOUS
-        raise CallerUnauthenticated(f"the caller has no identity: {expected}")
+        identity = named(context)
+        if identity is None:
+            raise CallerUnauthenticated(f"the caller has no identity: {expected}")
+        return identity
 
     return identify
 

@@ -54,6 +54,9 @@ class Telling:
     spans: Spans | None = None
     """None: nothing is traced."""
 
+    logs_tokens: bool = False
+    """Whether the log has a line of every token, also of one from memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:

@@ -100,7 +100,13 @@ async def broker(settings: ServeSettings, log: Log) -> AsyncIterator[Running]:
 def _telling(log: Log, metrics: Metrics, spans: Spans | None) -> Telling:
     log.tell_about(lambda: about_call(current_trace_id))
     calls = CallObservers((metrics, CallLog(log)))
-    return Telling(log=FactLog(log), metrics=metrics, calls=calls, spans=spans)
+    return Telling(
+        log=FactLog(log),
+        metrics=metrics,
+        calls=calls,
+        spans=spans,
+        logs_tokens=log.takes(LogLevel.DEBUG),
+    )
 
 
 @contextmanager

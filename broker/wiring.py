@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from broker import __version__
 from broker.config import PleoEnvironment, ServeSettings, Settings
 from broker.config.transport import database_tls
 from broker.domain.secret import ClientSecret
@@ -18,6 +19,8 @@ from broker.lease.times import lease_times
 from broker.pleo.environments import ENVIRONMENTS, Environment
 from broker.pleo.settings import ProviderSettings
 from broker.ports import Observer
+from broker.service.foundation import Options
+from broker.service.starting import Registration
 from broker.store.home import Home
 from broker.store.pool import PoolSettings
 
@@ -102,3 +105,25 @@ def home(settings: ServeSettings) -> Home:
 def _with_api(known: Environment, api_url: str | None) -> Environment:
     """Where an environment has addresses of its own, a set API URL can only be empty."""
     return known if api_url is None else replace(known, api_url=api_url or None)
+
+
+def service_options(settings: ServeSettings, *, replica: str) -> Options:
+    """Returns what the service is told; `replica`: the name of this one."""
+    return Options(
+        replica=replica,
+        registration=Registration(
+            redirect_uris=settings.pleo_redirect_uris,
+            scopes=settings.pleo_scopes,
+            time_to_live=settings.authorization_ttl,
+        ),
+        http_timeout=settings.pleo_timeout,
+        renew_ahead=settings.renew_ahead,
+        rejection_interval=settings.rejection_interval,
+        max_concurrency=settings.pleo_max_concurrency,
+        max_rate=settings.pleo_max_rate,
+        max_cached_tokens=settings.max_cached_tokens,
+        guard_hold=settings.guard_hold,
+        quarantine=settings.quarantine,
+        build=__version__,
+        may_delete_at_provider=settings.allow_provider_revoke,
+    )

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from broker.ops.tallies import Spreads, Tallies
+
 _PREFIX: Final = "token_broker"
 
 CALL_SECONDS: Final = (
@@ -69,6 +71,20 @@ class Instruments:
         return Histogram(
             name, tells, labels, namespace=_PREFIX, registry=self.registry, buckets=bounds
         )
+
+    def tallies(self, name: str, tells: str, *, labels: tuple[str, ...]) -> Tallies:
+        """Makes what only grows, for the way of every call."""
+        made = Tallies(f"{_PREFIX}_{name}", tells, labels=labels)
+        self.registry.register(made)
+        return made
+
+    def spreads(
+        self, name: str, tells: str, *, bounds: tuple[float, ...], labels: tuple[str, ...]
+    ) -> Spreads:
+        """Makes a distribution, for the way of every call."""
+        made = Spreads(f"{_PREFIX}_{name}", tells, labels=labels, bounds=bounds)
+        self.registry.register(made)
+        return made
 
     def says(self, name: str, tells: str, **words: str) -> None:
         """Makes a series that only carries words."""

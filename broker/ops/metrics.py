@@ -57,6 +57,7 @@ from broker.ops.keys_metrics import KeysMetrics
 from broker.ops.renewal_metrics import RenewalMetrics
 from broker.ops.serving_metrics import ServingMetrics
 from broker.ops.trouble_metrics import TroubleMetrics
+from broker.rpc.short_way import GET
 from broker.store.census import Census
 from broker.store.pool import Pool
 
@@ -70,6 +71,7 @@ class Metrics:
 
         self._make = make = Instruments(registry=self.registry)
         self._calls = CallMetrics(make)
+        self._from_memory = self._calls.ended(GET, "OK")
         self._serving = ServingMetrics(make)
         self._renewals = RenewalMetrics(make)
         self._attempts = AttemptMetrics(make)
@@ -139,6 +141,11 @@ class Metrics:
     ) -> None:
         """Counts a call, whoever it was about."""
         self._calls.call_ended(method=method, code=code, reason=reason, duration=duration)
+
+    def token_from_memory(self, seconds: float, *_: object) -> None:
+        """Counts a call and its token, for those that nobody else is told of (`rpc/short_way`)."""
+        self._from_memory.count(seconds)
+        self._serving.from_memory.count += 1
 
     def health_changed(self, snapshot: HealthSnapshot) -> None:
         """Takes note of how this replica is; a listener for `Health.on_change`."""

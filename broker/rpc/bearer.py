@@ -71,21 +71,25 @@ class ServiceAccounts:
         Raises:
             CallerUnauthenticated: with the reason.
         """
-        if self._keys is not self._issuer.keys():
-            # A key that is gone takes with it what it has signed.
-            self._keys = self._issuer.keys()
-            self._known.clear()
-        digest = hashlib.sha256(token.encode(errors="replace")).digest()
-        identity, expires_at = self._known.get(digest, ("", 0.0))
-        if self._clock() < expires_at:
-            return identity
+        known = self.known(token)
+        if known is not None:
+            return known
         key = await self._key_of(token)
         claims = self._claims(token, key)
         identity = f"sa:{claims['sub']}"
         if IDENTITY.fullmatch(identity) is None:
             raise _refused("expected a subject of at most 500 visible ASCII characters")
-        self._remember(digest, identity, float(claims["exp"]) + _LEEWAY)
+        self._remember(_digest(token), identity, float(claims["exp"]) + _LEEWAY)
         return identity
+
+    def known(self, token: str) -> str | None:
+        """Returns whom a token is for that was checked before, and still counts; None: check it."""
+        if self._keys is not self._issuer.keys():
+            # A key that is gone takes with it what it has signed.
+            self._keys = self._issuer.keys()
+            self._known.clear()
+        identity, expires_at = self._known.get(_digest(token), ("", 0.0))
+        return identity if self._clock() < expires_at else None
 
     async def _key_of(self, token: str) -> jwt.PyJWK:
         if len(token) > LONGEST_TOKEN:
@@ -126,6 +130,10 @@ class ServiceAccounts:
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[digest] = identity, expires_at
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()
 
 
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from broker.domain.errors import CallerRateLimited, CallerUnauthenticated
 from broker.domain.fields import check_tenant
 from broker.domain.policy import Permission, Policy
 from broker.rpc.caller import ANONYMOUS, Caller, Context, refusal
@@ -30,6 +31,15 @@ class Gate(Protocol):
         """
         ...
 
+    def admit_at_once(
+        self, rpc: str, tenant: str, *, context: Context, held: tuple[str, ...]
+    ) -> str | None:
+        """Returns who is let in for a token of this tenant, of a grant that holds these scopes.
+
+        None: nobody, or it takes time to say. Then `admit` decides, and nothing counts yet.
+        """
+        ...
+
 
 class OpenGate:
     """Knows nobody: for a listener on loopback, where whoever calls is at home already."""
@@ -37,6 +47,10 @@ class OpenGate:
     async def admit(self, rpc: str, _request: object, _context: Context) -> Caller:
         """Lets everybody in."""
         return Caller(identity=ANONYMOUS, rpc=rpc)
+
+    def admit_at_once(self, *_: object, **__: object) -> str:
+        """Lets everybody in."""
+        return ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +63,9 @@ class PolicyGate:
 
     check_rate: Callable[[str], None] = lambda _: None
     """Raises `CallerRateLimited` where this identity calls too often."""
+
+    known: Callable[[Context], str | None] = lambda _: None
+    """Returns who calls as `identify` would, where that is known without waiting; raises as it."""
 
     async def admit(self, rpc: str, request: object, context: Context) -> Caller:
         """See `Gate`."""
@@ -65,6 +82,23 @@ class PolicyGate:
                 policy.permission(identity, DELETE_AT_PROVIDER),
             )
         return Caller(identity=identity, rpc=rpc, policy=self.policy)
+
+    def admit_at_once(
+        self, rpc: str, tenant: str, *, context: Context, held: tuple[str, ...]
+    ) -> str | None:
+        """See `Gate`."""
+        try:
+            identity = self.known(context)
+            if identity is None:
+                return None
+            permission = self.policy().permission(identity, rpc)
+            if not permission.allows(tenant) or permission.missing_scopes(tenant, held):
+                return None
+            # Last, for it counts; what it refuses it does not count.
+            self.check_rate(identity)
+        except (CallerUnauthenticated, CallerRateLimited):
+            return None
+        return identity
 
 
 def _check(identity: str, rpc: str, request: object, permission: Permission) -> None:

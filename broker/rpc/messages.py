@@ -6,6 +6,7 @@ and the one where an access token leaves on purpose (law 7).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,10 +14,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.domain.grant import Grant, GrantState, Reauth, ReauthCause, ScopesSource
+from broker.domain.secret import AccessToken, Secret
 from broker.service.messages import ServedToken, StartedAuthorization
 from broker.v1 import grant_service_pb2, token_service_pb2
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_TOKEN: Final = AccessToken(Secret(""))
 _SECONDS_A_DAY: Final = 86_400
 
 _State = grant_service_pb2.Grant.State
@@ -64,6 +67,27 @@ def token_message(served: ServedToken) -> token_service_pb2.GetAccessTokenRespon
     _fill(message.reuse_until_time, served.reuse_until - _EPOCH)
     _fill(message.reuse_for, served.reuse_for)
     return message
+
+
+def lasting_part(served: ServedToken) -> bytes:
+    """Returns what is the same in all answers with this token, but for the token itself.
+
+    Encoded, and to be completed by a `passing_part`: messages that are written one after the other
+    are one (protobuf's merging), so what has not changed is not written again.
+    """
+    message = token_message(replace(served, access_token=_NO_TOKEN))
+    message.ClearField("expires_in")
+    message.ClearField("reuse_for")
+    return message.SerializeToString()
+
+
+def passing_part(access_token: AccessToken, *, left: tuple[timedelta, timedelta]) -> bytes:
+    """Returns the rest of an answer: the token, and for how long it lives and is kept from now."""
+    message = token_service_pb2.GetAccessTokenResponse(access_token=access_token.reveal())
+    expires_in, reuse_for = left
+    _fill(message.expires_in, expires_in)
+    _fill(message.reuse_for, reuse_for)
+    return message.SerializeToString()
 
 
 def started_message(

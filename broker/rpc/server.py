@@ -120,7 +120,7 @@ async def grpc_server(
     Raises:
         AddressUnavailableError: the address cannot be listened on.
     """
-    server = grpc.aio.server(options=_options(settings))
+    server = grpc.aio.server(options=server_options(settings))
     add_servicers(server, servicers, edge=edge, reflection=settings.reflection)
     port = _listen(server, settings)
     await server.start()
@@ -168,7 +168,8 @@ def _listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
         ) from error
 
 
-def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+def server_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Returns what gRPC is told of connections, messages and calls."""
     return [
         # On by default: a second broker on the same port would silently take half the calls.
         ("grpc.so_reuseport", 0),

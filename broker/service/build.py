@@ -14,6 +14,7 @@ from typing import Final
 
 from broker.domain.grant import Grant
 from broker.service.arming import Arming
+from broker.service.at_hand import AtHand
 from broker.service.canary import CanaryKeeper
 from broker.service.completing import Completing
 from broker.service.consenting import Consenting, longest_wait
@@ -71,6 +72,7 @@ def build_service(ports: Ports, options: Options, task_group: asyncio.TaskGroup)
     broker = _broker(ports, options, consenting, base=base, serving=serving, guard=guard)
     return Service(
         broker=broker,
+        at_hand=AtHand(base.memory, serving.usage, broker.disclosures),
         memory=base.memory,
         holdings=base.holdings,
         claims=consenting.claims,

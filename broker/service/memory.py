@@ -13,15 +13,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from broker.domain.facts import Source
 from broker.domain.freshness import REUSE_MARGIN
-from broker.domain.grant import Grant, GrantState, TokenPair
+from broker.domain.grant import (
+    Grant,
+    GrantState,
+    RejectionRecord,
+    TokenPair,
+)
 from broker.domain.next_step import Serve, can_serve_degraded, decide_next
 from broker.domain.recall_writes import is_newer
+from broker.domain.secret import AccessToken
 from broker.ports import GrantMoved
 from broker.service.messages import ServedToken
 from broker.service.rows import Reading
@@ -35,15 +41,95 @@ _SERVING: Final = frozenset({GrantState.ACTIVE, GrantState.HELD})
 
 
 @dataclass(slots=True, kw_only=True)
-class _Copy:
-    reading: Reading
-    """Without refresh token."""
+class Copy:
+    """A token, and until when it may be handed out.
+
+    Of the row only what is asked of a copy, and in one object: there are as many as customers.
+    """
+
+    state: GrantState
+    version: int
+    """Of the row."""
+
+    generation: int
+    rejected_generation: int
+    pair_attempt: int
+    consent_attempt: int
+    access_token: AccessToken
+    token_type: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+    renew_at: datetime | None
+    read_at: datetime
+    asked_at: float
+    """As `Reading` has them."""
+
+    fresh_until: float
+    """On the event loop's clock; in the past where stale."""
 
     is_unstored: bool = False
     """Issued by Pleo, and not yet taken by PostgreSQL."""
 
-    fresh_until: float
-    """On the event loop's clock; in the past where stale."""
+    written: bytes = b""
+    """For whoever writes answers: what of them stays the same, the token left out."""
+
+    def grant(self, tenant: str) -> Grant:
+        """Returns the row as far as it is known here."""
+        return Grant(
+            tenant=tenant,
+            state=self.state,
+            generation=self.generation,
+            pair=TokenPair(
+                access_token=self.access_token,
+                refresh_token=None,
+                generation=self.generation,
+                token_type=self.token_type,
+            ),
+            pair_attempt=self.pair_attempt,
+            consent_attempt=self.consent_attempt,
+            expires_at=self.expires_at,
+            renew_at=self.renew_at,
+            scopes=self.scopes,
+            rejection=RejectionRecord(generation=self.rejected_generation),
+        )
+
+    def latest_now(self) -> datetime:
+        """Returns PostgreSQL's time at this moment, or a little more."""
+        elapsed = asyncio.get_running_loop().time() - self.asked_at
+        return self.read_at + timedelta(seconds=elapsed)
+
+    def served(self, source: Source = Source.MEMORY) -> ServedToken:
+        """Returns what a caller gets of it.
+
+        Raises:
+            ValueError: it is not alive; a defect of the caller of this function.
+        """
+        if self.expires_at is None:
+            raise ValueError(self.state)
+        now, is_degraded = self.latest_now(), source is Source.FALLBACK
+        reuse_until = now
+        if not is_degraded and self.renew_at is not None:
+            reuse_until = self.renew_at - REUSE_MARGIN
+        return ServedToken(
+            access_token=self.access_token,
+            token_type=self.token_type,
+            expires_at=self.expires_at,
+            expires_in=max(self.expires_at - now, _NONE),
+            reuse_until=reuse_until,
+            reuse_for=max(reuse_until - now, _NONE),
+            scopes=self.scopes,
+            generation=self.generation,
+            source=source,
+            is_degraded=is_degraded,
+        )
+
+    def left(self, *, ahead: timedelta) -> tuple[timedelta, timedelta]:
+        """Returns `expires_in` and `reuse_for` for a caller who is answered so much later."""
+        now = self.latest_now() + ahead
+        if self.expires_at is None or self.renew_at is None:
+            raise ValueError(self.state)  # no such copy is fresh
+        reuse_for = self.renew_at - REUSE_MARGIN - now
+        return max(self.expires_at - now, _NONE), max(reuse_for, _NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +149,7 @@ class Memory:
 
     def __init__(self, *, most_copies: int = MOST_COPIES) -> None:
         """`most_copies`: beyond that the oldest is dropped."""
-        self._copies: OrderedDict[str, _Copy] = OrderedDict()
+        self._copies: OrderedDict[str, Copy] = OrderedDict()
         self._heard: OrderedDict[str, _Heard] = OrderedDict()
         self._distrusted_until = -math.inf
         self._most_copies = most_copies
@@ -72,12 +158,17 @@ class Memory:
         """How many copies there are."""
         return len(self._copies)
 
-    def fresh(self, tenant: str) -> ServedToken | None:
-        """Returns a token that may be handed out without asking anybody."""
+    def at_hand(self, tenant: str) -> Copy | None:
+        """Returns a copy that may be handed out without asking anybody."""
         copy = self._copies.get(tenant)
         if copy is None or asyncio.get_running_loop().time() >= copy.fresh_until:
             return None
-        return served(copy.reading, Source.MEMORY)
+        return copy
+
+    def fresh(self, tenant: str) -> ServedToken | None:
+        """Returns what a caller gets of such a copy."""
+        copy = self.at_hand(tenant)
+        return None if copy is None else copy.served()
 
     def unstored(self, tenant: str, *, above_generation: int) -> ServedToken | None:
         """Returns a token that Pleo issued and PostgreSQL has not taken: the only one that lives.
@@ -93,26 +184,24 @@ class Memory:
         """Returns a token within its life to stand in, marked degraded."""
         copy = self._copies.get(tenant)
         if copy is None or not can_serve_degraded(
-            copy.reading.grant,
-            above_generation=above_generation,
-            now=copy.reading.latest_now(),
+            copy.grant(tenant), above_generation=above_generation, now=copy.latest_now()
         ):
             return None
-        return served(copy.reading, Source.FALLBACK)
+        return copy.served(Source.FALLBACK)
 
     def keep(self, reading: Reading) -> None:
         """Keeps what was read or written, unless a later version is here already."""
         grant, pair = reading.grant, reading.grant.pair
         known = self._copies.get(grant.tenant)
-        if known is not None and self._is_newer(known.reading, reading):
+        if known is not None and self._is_newer(known, reading):
             return
         self._copies.pop(grant.tenant, None)
         if grant.state not in _SERVING or not isinstance(pair, TokenPair) or not pair.access_token:
             self._hear(grant.tenant, reading.snapshot.version)
             return
-        kept = _without_refresh_token(reading, pair)
-        fresh_until = 0.0 if self._is_outrun(reading) else _fresh_until(kept)
-        self._copies[grant.tenant] = _Copy(reading=kept, fresh_until=fresh_until)
+        fresh_until = 0.0 if self._is_outrun(reading) else _fresh_until(reading)
+        copy = _copy(reading, pair, pair.access_token, fresh_until=fresh_until)
+        self._copies[grant.tenant] = copy
         if len(self._copies) > self._most_copies:
             self._copies.popitem(last=False)
 
@@ -123,14 +212,14 @@ class Memory:
         """
         self.keep(reading)
         copy = self._copies.get(reading.grant.tenant)
-        if copy is not None and copy.reading.grant.generation == reading.grant.generation:
+        if copy is not None and copy.generation == reading.grant.generation:
             copy.fresh_until, copy.is_unstored = 0.0, True
 
     def moved(self, news: GrantMoved) -> bool:
         """Marks a copy stale that is older than the news, and says whether one was."""
         self._hear(news.tenant, news.version)
         copy = self._copies.get(news.tenant)
-        if copy is None or 0 < news.version <= copy.reading.snapshot.version:
+        if copy is None or 0 < news.version <= copy.version:
             return False
         copy.fresh_until, copy.is_unstored = 0.0, False
         return True
@@ -141,7 +230,7 @@ class Memory:
         for copy in self._copies.values():
             copy.fresh_until = 0.0
 
-    def _is_newer(self, known: Reading, reading: Reading) -> bool:
+    def _is_newer(self, known: Copy, reading: Reading) -> bool:
         """Whether the row that was read says less than what is here.
 
         At the same version it does where a pair is here that PostgreSQL has not taken yet. After a
@@ -149,8 +238,8 @@ class Memory:
         lost stands in for the one that it replaced.
         """
         if known.asked_at <= self._distrusted_until < reading.asked_at:
-            return is_newer(known.grant, reading.grant)
-        return (known.snapshot.version, known.grant.generation) > (
+            return is_newer(known.grant(reading.grant.tenant), reading.grant)
+        return (known.version, known.generation) > (
             reading.snapshot.version,
             reading.grant.generation,
         )
@@ -176,30 +265,11 @@ def served(reading: Reading, source: Source) -> ServedToken:
     Raises:
         ValueError: there is no living token; a defect of the caller of this function.
     """
-    grant = reading.grant
-    pair, expires_at = grant.pair, grant.expires_at
-    if not isinstance(pair, TokenPair) or pair.access_token is None or expires_at is None:
+    grant, pair = reading.grant, reading.grant.pair
+    if not isinstance(pair, TokenPair) or pair.access_token is None:
         raise ValueError(grant.state)
-    now, is_degraded = reading.latest_now(), source is Source.FALLBACK
-    reuse_until = _reuse_until(grant, now, is_degraded=is_degraded)
-    return ServedToken(
-        access_token=pair.access_token,
-        token_type=pair.token_type,
-        expires_at=expires_at,
-        expires_in=max(expires_at - now, _NONE),
-        reuse_until=reuse_until,
-        reuse_for=max(reuse_until - now, _NONE),
-        scopes=grant.scopes,
-        generation=grant.generation,
-        source=source,
-        is_degraded=is_degraded,
-    )
-
-
-def _reuse_until(grant: Grant, now: datetime, *, is_degraded: bool) -> datetime:
-    if is_degraded or grant.renew_at is None:
-        return now
-    return grant.renew_at - REUSE_MARGIN
+    copy = _copy(reading, pair, pair.access_token, fresh_until=0.0)
+    return copy.served(source)
 
 
 def _fresh_until(reading: Reading) -> float:
@@ -209,6 +279,23 @@ def _fresh_until(reading: Reading) -> float:
     return reading.asked_at + (reading.grant.renew_at - reading.now).total_seconds()
 
 
-def _without_refresh_token(reading: Reading, pair: TokenPair) -> Reading:
-    grant = replace(reading.grant, pair=replace(pair, refresh_token=None))
-    return replace(reading, snapshot=replace(reading.snapshot, grant=grant))
+def _copy(
+    reading: Reading, pair: TokenPair, access_token: AccessToken, *, fresh_until: float
+) -> Copy:
+    grant = reading.grant
+    return Copy(
+        state=grant.state,
+        version=reading.snapshot.version,
+        generation=grant.generation,
+        rejected_generation=grant.rejection.generation,
+        pair_attempt=grant.pair_attempt,
+        consent_attempt=grant.consent_attempt,
+        access_token=access_token,
+        token_type=pair.token_type,
+        scopes=grant.scopes,
+        expires_at=grant.expires_at,
+        renew_at=grant.renew_at,
+        read_at=reading.now,
+        asked_at=reading.asked_at,
+        fresh_until=fresh_until,
+    )

@@ -19,6 +19,7 @@ from broker.ports import (
 from broker.service import fleet as fleets
 from broker.service import guard as guards
 from broker.service.adoption import SWEEP_SECONDS, Adoption
+from broker.service.at_hand import AtHand
 from broker.service.canary import CanaryKeeper
 from broker.service.claim import Claims
 from broker.service.disclosures import FLUSH_SECONDS as DISCLOSURE_SECONDS
@@ -47,6 +48,7 @@ class Service:
     """The service, running once its loops run."""
 
     broker: Broker
+    at_hand: AtHand
     memory: Memory
     holdings: Holdings
     claims: Claims

@@ -14,6 +14,7 @@ from bench.figures import Figure, Pair, Step
 from broker.domain.grant import TokenPair
 from broker.domain.secret import AccessToken, Secret
 from broker.ports import Snapshot
+from broker.rpc.messages import lasting_part
 from broker.service.memory import Memory
 from broker.service.rows import Reading
 from support.grants import THE_NOW, some_grant
@@ -48,7 +49,12 @@ def _beyond_tokens(copies: int) -> float:
     tracemalloc.start()
     try:
         for number in range(copies):
-            memory.keep(_reading(number))
+            reading = _reading(number)
+            memory.keep(reading)
+            copy = memory.at_hand(reading.grant.tenant)
+            assert copy is not None
+            # As of one that was asked for.
+            copy.written = lasting_part(copy.served())
         gc.collect()
         size, _ = tracemalloc.get_traced_memory()
     finally:
@@ -69,6 +75,7 @@ def _reading(number: int) -> Reading:
         refresh_token=None,
         generation=grant.generation,
     )
-    at = asyncio.get_running_loop().time()
-    snapshot = Snapshot(grant=replace(grant, pair=pair), version=number + 1, read_at=THE_NOW)
+    at = asyncio.get_running_loop().time() + number / 1e9
+    read_at = THE_NOW + timedelta(microseconds=number)
+    snapshot = Snapshot(grant=replace(grant, pair=pair), version=number + 1, read_at=read_at)
     return Reading(snapshot=snapshot, asked_at=at, answered_at=at)

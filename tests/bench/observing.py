@@ -38,12 +38,13 @@ from broker.ops.spans import Spans, current_trace_id
 from broker.ops.tracing import spans_to
 from broker.ports import Observer
 from broker.rpc.edge import Edge
-from broker.rpc.gate import Gate
+from broker.rpc.gate import Gate, OpenGate
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import HealthService
 from broker.rpc.observing import CallObserver
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
+from broker.rpc.short_way import ShortWay, Told
 from broker.rpc.token_service import TokenService
 from broker.service.build import build_service
 from broker.service.foundation import Options, Ports
@@ -93,6 +94,7 @@ class Watchers:
     observer: Observer
     calls: CallObserver
     spans: Spans | None = None
+    from_memory: Told = lambda *_: None
 
 
 def service_of(ours: Fleet, observer: Observer) -> Service:
@@ -133,7 +135,19 @@ async def serving_at(
         ),
         health=HealthService(),
     )
-    edge = Edge(observer=watchers.observer, calls=watchers.calls, gate=gate, tracer=watchers.spans)
+    gate = gate or OpenGate()
+    short = (
+        ShortWay(service.at_hand, gate, told=watchers.from_memory)
+        if watchers.spans is None
+        else None
+    )
+    edge = Edge(
+        observer=watchers.observer,
+        calls=watchers.calls,
+        gate=gate,
+        tracer=watchers.spans,
+        at_once=None if short is None else short.answer,
+    )
     settings = ServerSettings(address="127.0.0.1:0", reflection=False, credentials=credentials)
     async with grpc_server(settings, servicers, edge=edge) as port:
         yield port
@@ -160,7 +174,11 @@ async def watchers_of() -> AsyncIterator[Mapping[str, Watchers]]:
         calls = CallObservers((metrics, CallLog(log)))
         yield {
             "off": Watchers(observer=nobody, calls=nobody),
-            "metrics and log": Watchers(observer=Observers((facts, metrics)), calls=calls),
+            "metrics and log": Watchers(
+                observer=Observers((facts, metrics)),
+                calls=calls,
+                from_memory=metrics.token_from_memory,
+            ),
             "and traces": Watchers(
                 observer=Observers((spans, facts, metrics)), calls=calls, spans=spans
             ),

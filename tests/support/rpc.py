@@ -21,6 +21,7 @@ from broker.rpc.grant_service import GrantService
 from broker.rpc.health import HealthService
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.server import ServerSettings, Servicers, grpc_server
+from broker.rpc.short_way import AtOnce
 from broker.rpc.token_service import TokenService
 from broker.v1 import (
     grant_service_pb2_grpc,
@@ -98,9 +99,15 @@ def servicers_of(broker: FakeBroker, operations: OperationsService | None = None
     )
 
 
-def edge_of(told: Told, gate: Gate | None = None) -> Edge:
+def edge_of(told: Told, gate: Gate | None = None, *, at_once: AtOnce | None = None) -> Edge:
     """Returns an edge that tells `told`, and gives every defect the same id."""
-    return Edge(observer=told, calls=told, gate=gate, new_defect_id=lambda: THE_DEFECT_ID)
+    return Edge(
+        observer=told,
+        calls=told,
+        gate=gate,
+        new_defect_id=lambda: THE_DEFECT_ID,
+        at_once=at_once,
+    )
 
 
 @asynccontextmanager
@@ -112,6 +119,7 @@ async def serving(
     credentials: grpc.ServerCredentials | None = None,
     gate: Gate | None = None,
     max_streams: int = 10_000,
+    at_once: AtOnce | None = None,
 ) -> AsyncIterator[Served]:
     """Serves on a free port, with a channel to it; with `credentials` it is of no use."""
     broker, told = FakeBroker(), Told()
@@ -127,7 +135,7 @@ async def serving(
     async with (
         AsyncExitStack() as channels,
         running(broker.watching.run()),
-        grpc_server(settings, servicers, edge=edge_of(told, gate)) as port,
+        grpc_server(settings, servicers, edge=edge_of(told, gate, at_once=at_once)) as port,
     ):
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         channels.push_async_callback(channel.close, _PATIENCE_SECONDS)

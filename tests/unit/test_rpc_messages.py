@@ -8,9 +8,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker.domain.grant import FailureRecord, GrantState, Reauth, ReauthCause, ScopesSource
-from broker.rpc.messages import duration, grant_message, started_message, timestamp, token_message
+from broker.rpc.messages import (
+    duration,
+    grant_message,
+    lasting_part,
+    passing_part,
+    started_message,
+    timestamp,
+    token_message,
+)
 from broker.service.messages import StartedAuthorization
 from broker.v1.grant_service_pb2 import Grant
+from broker.v1.token_service_pb2 import GetAccessTokenResponse
 from support.fake_broker import some_served_token
 from support.grants import THE_NOW, some_grant
 
@@ -42,6 +51,16 @@ def test_a_degraded_token_has_its_spans_set_to_zero_and_not_left_out() -> None:
     assert message.degraded
     assert message.HasField("expires_in")
     assert message.HasField("reuse_for")
+
+
+def test_both_parts_of_an_answer_are_the_whole() -> None:
+    served = some_served_token()
+
+    lasting = lasting_part(served)
+    passing = passing_part(served.access_token, left=(served.expires_in, served.reuse_for))
+
+    assert GetAccessTokenResponse.FromString(lasting + passing) == token_message(served)
+    assert served.access_token.reveal().encode() not in lasting
 
 
 def test_a_started_authorization_is_told() -> None:

@@ -10,7 +10,7 @@ import pytest
 from broker.domain.facts import Source
 from broker.domain.grant import Grant, GrantState, RejectionRecord, TokenPair
 from broker.ports import GrantMoved
-from broker.service.memory import Memory, served
+from broker.service.memory import Copy, Memory, served
 from broker.service.messages import ServedToken
 from support.grants import THE_NOW, some_grant, some_pair, some_reauth
 from support.service import some_reading
@@ -102,8 +102,10 @@ async def test_no_refresh_token_is_kept() -> None:
 
     (copy,) = memory._copies.values()  # noqa: SLF001 - nothing shows it outside
 
-    assert isinstance(copy.reading.grant.pair, TokenPair)
-    assert copy.reading.grant.pair.refresh_token is None
+    pair = copy.grant("acme").pair
+    assert isinstance(pair, TokenPair)
+    assert pair.refresh_token is None
+    assert not any("refresh" in name for name in Copy.__slots__)
 
 
 @pytest.mark.parametrize(

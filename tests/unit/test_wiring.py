@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from broker.config import ServeSettings
-from broker.wiring import home, pleo, pool_settings, provider_settings, redis_client
+from broker.wiring import (
+    home,
+    pleo,
+    pool_settings,
+    provider_settings,
+    redis_client,
+    service_options,
+)
 
 ENVIRON = {
     "BROKER_HOME": "here",
@@ -108,3 +115,32 @@ async def test_redis_is_connected_to_by_nobody_yet() -> None:
 async def test_a_lease_lives_as_long_as_an_attempt(seconds: str, life: int) -> None:
     async with redis_client(settings_of(BROKER_PLEO_TIMEOUT_SECONDS=seconds)) as client:
         assert client.times.life == timedelta(seconds=life)
+
+
+@pytest.mark.parametrize(
+    ("told", "most"), [({}, 50_000), ({"BROKER_MAX_CACHED_TOKENS": "700"}, 700)]
+)
+def test_the_service_keeps_as_many_tokens_as_are_set(told: dict[str, str], most: int) -> None:
+    options = service_options(settings_of(**told), replica="here-1")
+
+    assert options.max_cached_tokens == most
+
+
+def test_the_service_is_told_what_is_set() -> None:
+    settings = settings_of(
+        BROKER_RENEW_AHEAD_SECONDS="45",
+        BROKER_REJECTION_INTERVAL_SECONDS="61",
+        BROKER_GUARD_HOLD_SECONDS="3600",
+        BROKER_QUARANTINE_DAYS="3",
+        BROKER_PLEO_MAX_CONCURRENCY="11",
+        BROKER_PLEO_MAX_RATE="12",
+    )
+
+    options = service_options(settings, replica="here-1")
+
+    assert options.renew_ahead == timedelta(seconds=45)
+    assert options.rejection_interval == timedelta(seconds=61)
+    assert options.guard_hold == timedelta(hours=1)
+    assert options.quarantine == timedelta(days=3)
+    assert (options.max_concurrency, options.max_rate) == (11, 12)
+    assert options.replica == "here-1"
