@@ -46,6 +46,7 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
         Measurement(
             name="mtls", pairs=pairs, measure=partial(hot_path.over_mutual_tls, calls=calls)
         ),
+        Measurement(name="tail", pairs=pairs, measure=partial(hot_path.tail_at_half, calls=calls)),
         Measurement(name="memory", pairs=3, measure=partial(keeping.kept_tokens, copies=copies)),
         Measurement(
             name="due", pairs=pairs, measure=partial(due.looks_for_due_work, grants=grants)

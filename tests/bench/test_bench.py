@@ -36,6 +36,13 @@ async def test_a_token_from_memory_is_measured_against_nothing(over: hot_path.Me
     assert 0.1 < figure.ratio < 1.5
 
 
+async def test_the_slowest_calls_are_measured_at_a_rate() -> None:
+    figure = await hot_path.tail_at_half(1, lambda: None, calls=60)
+
+    assert len(figure.pairs) == 1
+    assert figure.ratio > 0
+
+
 async def test_all_figures_are_left_in_files(tmp_path: Path) -> None:
     chosen = [Measurement(name="memory", pairs=1, measure=partial(keeping.kept_tokens, copies=50))]
 
