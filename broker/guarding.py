@@ -178,6 +178,8 @@ def _named(settings: Settings) -> Callable[[Context], str | None]:
     """Returns what names a caller who shows no token; None: it has no identity."""
     has_certificates = settings.tls_client_ca_file is not None
     without = ANONYMOUS if settings.allows_anonymous else None
+    if has_certificates and without is None:
+        return certificate_identity
 
     def named(context: Context) -> str | None:
         return (certificate_identity(context) if has_certificates else None) or without
