@@ -63,6 +63,16 @@ def test_both_parts_of_an_answer_are_the_whole() -> None:
     assert served.access_token.reveal().encode() not in lasting
 
 
+def test_spans_that_are_over_are_written_over_none() -> None:
+    served = some_served_token()
+
+    passing = passing_part(served.access_token, left=(timedelta(0), timedelta(0)))
+    message = GetAccessTokenResponse.FromString(lasting_part(served) + passing)
+
+    assert (message.HasField("expires_in"), message.HasField("reuse_for")) == (True, True)
+    assert message.expires_in.ToTimedelta() == message.reuse_for.ToTimedelta() == timedelta(0)
+
+
 def test_a_started_authorization_is_told() -> None:
     started = StartedAuthorization(
         authorization_uri="https://pleo.example/authorize", state="fake-state", expires_at=LATER
