@@ -130,6 +130,7 @@ def case(request: pytest.FixtureRequest, cases: dict[str, Case]) -> Iterator[Cas
     yield case
     case.brokers.tell()
     assert set(case.consumer.answers) == {200}
+    assert not case.consumer.failures
 
 
 async def test_a_planned_rotation_costs_one_call_and_a_watcher_none(case: Case) -> None:
@@ -196,7 +197,9 @@ async def test_brokers_are_replaced_one_by_one_and_nobody_notices(cases: dict[st
         comes = await brokers.started(BROKER_GRPC_ADDRESS=address)
         await until_true(is_asked)
 
-    assert set(asks.consumer.answers) == set(watches.consumer.answers) == {200}
+    for each in (asks, watches):
+        assert set(each.consumer.answers) == {200}
+        assert not each.consumer.failures
 
 
 async def test_a_blocking_service_sees_no_401_either(brokers: Fleet) -> None:

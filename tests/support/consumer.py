@@ -16,7 +16,7 @@ from typing import Final
 
 import httpx
 
-from broker.client import Credentials, PleoAuth, ReauthRequired, TokenClient
+from broker.client import Credentials, PleoAuth, ReauthRequired, TokenBrokerError, TokenClient
 from broker.client.calls import GrpcCalls
 from broker.client.channel import open_channel
 from broker.client.ports import Calls
@@ -89,6 +89,9 @@ class Consumer:
     answers: Counter[int] = field(default_factory=Counter)
     """By status, as the service sees them."""
 
+    failures: Counter[str] = field(default_factory=Counter)
+    """Where it had no token for another reason than the one below."""
+
     left: list[str] = field(default_factory=list)
     """Why the customer must connect again, each time."""
 
@@ -109,9 +112,11 @@ class Consumer:
                     self.left.append(error.cause)
                     self.is_connected.clear()
                     await self.is_connected.wait()
+                except TokenBrokerError as error:
+                    self.failures[type(error).__name__] += 1
                 else:
                     self.answers[answer.status_code] += 1
-                    await asyncio.sleep(self.pause)
+                await asyncio.sleep(self.pause)
 
     def reconnect(self) -> None:
         """Has it go on: the customer has consented again."""
