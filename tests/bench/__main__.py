@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import drawing, due, hot_path, keeping
+from bench import client, drawing, due, hot_path, keeping, watch
 from bench.figures import Figure, Measurement
 
 RESULTS: Final = Path("bench-results")
@@ -50,6 +50,9 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
         Measurement(
             name="due", pairs=pairs, measure=partial(due.looks_for_due_work, grants=grants)
         ),
+        Measurement(name="client", pairs=20, measure=partial(client.kept_token, gets=5_000)),
+        Measurement(name="header", pairs=20, measure=partial(client.header, requests=500)),
+        Measurement(name="watch", pairs=pairs, measure=watch.told_of_a_rotation),
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from textwrap import indent
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker.client import BlockingTokenClient, PleoAuth, TokenClient
 from broker.testing import FakeTokenBroker, fake_broker, fake_broker_thread
+from support.source import ROOT
 
 API = "https://external.pleo.test"
 
@@ -267,6 +271,31 @@ async def test_another_origin_is_shown_no_token(url: str) -> None:
 def test_an_api_that_shows_tokens_to_the_network_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="https"):
         PleoAuth(TokenClient("localhost:1"), "acme", api_url=url)
+
+
+async def ran(snippet: str, address: str, api: Api) -> None:
+    """Runs what the README prints, before that broker and that API."""
+    aimed = snippet.replace("127.0.0.1:50051", address)
+    aimed = aimed.replace("httpx.AsyncClient(", "httpx.AsyncClient(transport=transport, ")
+    names: dict[str, Any] = {"transport": httpx.ASGITransport(app=api)}
+    exec(f"async def run():\n{indent(aimed, '    ')}", names)  # noqa: S102 - ours
+    await names["run"]()
+
+
+async def test_the_lines_of_the_readme_call_pleo_and_say_who_must_reconnect(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    api = Api(status_of=only_first_is_dead())
+    async with fake_broker() as broker:
+        broker.connect("acme")
+        await ran(snippet, broker.address, api)
+        assert api.headers[1:] == [f"Bearer {broker.access_token('acme')}"]
+
+        broker.require_reauth("acme")
+        await ran(snippet, broker.address, api)
+
+    assert capsys.readouterr().out.startswith("reconnect acme EXPIRED_OR_REVOKED 20")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
