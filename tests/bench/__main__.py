@@ -52,7 +52,7 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
         ),
         Measurement(name="client", pairs=20, measure=partial(client.kept_token, gets=5_000)),
         Measurement(name="header", pairs=20, measure=partial(client.header, requests=500)),
-        Measurement(name="watch", pairs=pairs, measure=watch.told_of_a_rotation),
+        Measurement(name="watch", pairs=4, measure=watch.told_of_a_rotation),
     )
 
 

@@ -36,7 +36,7 @@ from support.waiting import until
 _LIFETIME: Final = timedelta(seconds=60)
 """Of a token: the shortest that the broker believes. Rotated 16 to 20 seconds before its end."""
 
-_SETTINGS: Final = {"BROKER_RENEW_AHEAD_SECONDS": "20"}
+_AHEAD: Final = "20"
 
 Told = Callable[[str], None]
 """What happens now."""
@@ -97,7 +97,7 @@ async def measure(
     )
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     for each in addresses:
-        await brokers.start(BROKER_GRPC_ADDRESS=each, **_SETTINGS)
+        await brokers.start(BROKER_GRPC_ADDRESS=each, BROKER_RENEW_AHEAD_SECONDS=_AHEAD)
     async with AsyncExitStack() as opened:
         kinds = []
         for name, watch in (("asks", False), ("watches", True)):
@@ -166,7 +166,7 @@ async def _restart(brokers: Fleet, addresses: Sequence[str], *, told: Told) -> N
         leaves.terminate()
         await leaves.ended()
         await leaves.hang_up()
-        await brokers.start(BROKER_GRPC_ADDRESS=address, **_SETTINGS)
+        await brokers.start(BROKER_GRPC_ADDRESS=address, BROKER_RENEW_AHEAD_SECONDS=_AHEAD)
         # As a Deployment with minReadySeconds has it.
         await asyncio.sleep(5)
 

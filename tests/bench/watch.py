@@ -41,8 +41,8 @@ _ROTATIONS: Final = 10
 
 _IN_ONE_MESSAGE: Final = 1000
 
-_SECONDS: Final = 120.0
-"""For whatever is waited for."""
+_SECONDS: Final = 600.0
+"""For whatever is waited for: all states of so many subscriptions take a busy machine minutes."""
 
 
 Stream: TypeAlias = "grpc.aio.StreamStreamCall[WatchAccessTokensRequest, WatchAccessTokensResponse]"

@@ -308,9 +308,9 @@ class Blocking:
 
 
 @contextmanager
-def blocking(status_of: Callable[[str], int], **more: str) -> Iterator[Blocking]:
+def blocking(status_of: Callable[[str], int], *, location: str = "") -> Iterator[Blocking]:
     """Gives one, with acme connected."""
-    api = Api(status_of=status_of, **more)
+    api = Api(status_of=status_of, location=location)
     with fake_broker_thread() as broker, BlockingTokenClient(broker.address, timeout=3) as client:
         broker.connect("acme")
         auth = PleoAuth(client, "acme", api_url=API)
