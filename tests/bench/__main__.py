@@ -5,8 +5,8 @@ a slow or a busy machine shows in both. Writes a plot and all pairs in JSON besi
 exit status is 0 also where an aim is missed, for that hangs on the machine too; `--strict`: 1.
 
 Measurements of their own, which ask whether a call fails rather than what it costs, and take their
-own arguments: `python -m bench.key_rotation`, `bench.replacing`; `bench.observing` takes apart what
-metrics, log and traces cost.
+own arguments: `python -m bench.key_rotation`, `bench.replacing`, `bench.consumer`;
+`bench.observing` takes apart what metrics, log and traces cost.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
         ),
         Measurement(name="client", pairs=20, measure=partial(client.kept_token, gets=5_000)),
         Measurement(name="header", pairs=20, measure=partial(client.header, requests=500)),
-        Measurement(name="watch", pairs=4, measure=watch.told_of_a_rotation),
+        Measurement(name="watch", pairs=3, measure=watch.told_of_a_rotation),
     )
 
 

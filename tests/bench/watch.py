@@ -28,7 +28,6 @@ from broker.v1.token_service_pb2 import WatchAccessTokensRequest
 from broker.v1.token_service_pb2_grpc import TokenServiceStub
 from support.fleet import Fleet, fleet, until_true
 from support.onboarding import Customer, connect, new_customer
-from support.waiting import until
 
 if TYPE_CHECKING:
     from broker.v1.token_service_pb2 import WatchAccessTokensResponse
@@ -81,7 +80,11 @@ class _Watcher:
         await brokers.sandbox.until(finished=finished)
         issued_at = time.perf_counter()
         await call
-        await until(lambda: generation in self.told_at)
+
+        async def is_told() -> bool:
+            return generation in self.told_at
+
+        await until_true(is_told, seconds=_SECONDS)
         self.spent.append(max(self.told_at[generation] - issued_at, 0.0))
         return self.spent[-1]
 

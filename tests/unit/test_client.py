@@ -348,6 +348,26 @@ def test_a_client_of_another_event_loop_says_so() -> None:
         runner.run(client.__aexit__(None, None, None))
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:1",
+        "ipv4:127.0.0.1:1,127.0.0.2:2",
+        "ipv6:[::1]:1",
+        "unix:/a",
+        "dns:///localhost:1",
+    ],
+)
+def test_this_machine_may_be_asked_in_clear_text(address: str) -> None:
+    TokenClient(address)
+
+
+@pytest.mark.parametrize("address", ["broker:1", "ipv4:127.0.0.1:1,192.0.2.1:2", "dns:///broker:1"])
+def test_another_machine_is_asked_over_tls(address: str) -> None:
+    with pytest.raises(ValueError, match="set ca_file"):
+        TokenClient(address)
+
+
 def test_no_token_is_shown_by_what_holds_it() -> None:
     assert "fake-access" not in repr(token())
 
