@@ -35,7 +35,7 @@ def test_consumers_are_told_in_a_row_each() -> None:
 
     shown = consumer.table([figures])
 
-    assert [next(column.cells) for column in shown.columns[-2:]] == ["1.25", "9"]
+    assert [list(column.cells) for column in shown.columns[-2:]] == [["1.25"], ["9"]]
 
 
 def _step() -> None:

@@ -113,7 +113,7 @@ class Consumer:
                     self.is_connected.clear()
                     await self.is_connected.wait()
                 except TokenBrokerError as error:
-                    self.failures[type(error).__name__] += 1
+                    self.failures[f"{type(error).__name__} {error.code.name}"] += 1
                 else:
                     self.answers[answer.status_code] += 1
                 await asyncio.sleep(self.pause)
