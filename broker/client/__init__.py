@@ -7,11 +7,13 @@
             response = await http.get("https://external.pleo.io/v2/companies")
 
 **What it promises.** A token is used from memory for its `reuse_for`, on the monotonic clock, and
-not longer, though it may live on: only until then does the broker promise that it does not rotate
-it. So a broker that is away for less than a lease is not noticed, and one that is away for longer
-is `BrokerUnreachable`. A degraded token has no lease: it is given to who asked, and asked for again
-next time. Whoever asks for a tenant at the same time shares one call. With `watch=True` a stream
-tells of rotations, of REAUTH_REQUIRED and of revocations, and an ended token is dropped at once.
+for 4.5 of the five seconds from then to its planned rotation, in which the broker could only give
+it again. Not longer, though it may live on: who asks then waits for the rotation, half a second and
+what it takes. So a broker that is away for less than that is not noticed, and one that is away for
+longer is `BrokerUnreachable`. A degraded token has no lease: it is given to who asked, and asked
+for again next time. Whoever asks for a tenant at the same time shares one call, so that a planned
+rotation costs one, however many ask. With `watch=True` a stream tells of rotations, which then cost
+none, of REAUTH_REQUIRED and of revocations, and an ended token is dropped at once.
 
 **Where it may be used.** A `TokenClient` belongs to the event loop that it is entered on, a
 `BlockingTokenClient` to a process, where any thread may use it. Neither survives a fork: the child

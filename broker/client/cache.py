@@ -2,9 +2,9 @@
 
 Decides by the clock that it is given. Upholds:
 
-1. A token is used until its `reuse_for` is over, and not a moment longer, though it may live on:
-   from then on it may be rotated any time, which kills it. So a broker that is away for longer
-   than the lease is an error, rather than a token that may be dead.
+1. A token is used until shortly before its planned rotation (`reading.kept_of`), and not a moment
+   longer, though it may live on: from then on it may be dead any time. So a broker that is away
+   for longer is an error, rather than a token that may be dead.
 2. The newest generation wins: a late answer brings no older token back.
 3. Failures are not kept, but for RetryInfo: until then the answer would be the same.
 """
@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Final
 
 from broker.client.errors import TokenBrokerError
-from broker.client.reading import lease_of, token_of
+from broker.client.reading import kept_of
 from broker.client.values import AccessToken, Kept
 from broker.v1.token_service_pb2 import GetAccessTokenResponse
 
@@ -56,20 +56,26 @@ class Cache:
         return error if now < until else None
 
     def take(
-        self, tenant: str, answer: GetAccessTokenResponse, *, since: float, is_used: bool
+        self,
+        tenant: str,
+        answer: GetAccessTokenResponse,
+        *,
+        asked_at: float,
+        answered_at: float,
+        is_used: bool,
     ) -> AccessToken:
-        """Keeps a token for its lease, counted from `since`, and returns it."""
-        token = token_of(answer)
+        """Keeps a token for as long as was promised, and returns it."""
+        kept = kept_of(answer, asked_at=asked_at, answered_at=answered_at, is_used=is_used)
+        token = kept.token
         self._held.pop(tenant, None)
         known = self.kept.get(tenant)
         if known is not None and known.token.generation > token.generation:
             return token
         if known is not None and known.token.generation == token.generation:
-            is_used = is_used or known.is_used
-        lease = lease_of(answer)
-        self.kept[tenant] = Kept(token=token, reuse_until=since + lease, is_used=is_used)
+            kept.is_used = is_used or known.is_used
+        self.kept[tenant] = kept
         if len(self.kept) > self._swept_above:
-            self._sweep(since)
+            self._sweep(asked_at)
         return token
 
     def heed(self, tenant: str, error: TokenBrokerError, *, now: float) -> None:

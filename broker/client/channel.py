@@ -52,10 +52,11 @@ _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     # A client of its own connections: closing another one ends none of them.
     ("grpc.use_local_subchannel_pool", 1),
-    # gRPC's own 1 s to 2 min is for strangers: a broker that restarts is wanted back at once.
+    # gRPC's own 1 s to 2 min is for strangers: a broker that restarts is wanted back at once, and
+    # before the next one goes. Shorter than the retries above take.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 5000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
     # A connection that died in silence is noticed while a stream waits on it. The broker allows a
     # ping every 10 s.
     ("grpc.keepalive_time_ms", 30_000),

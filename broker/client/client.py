@@ -84,9 +84,15 @@ class TokenClient:
         async with AsyncExitStack() as stack:
             calls = self._calls or await self._open_calls(stack)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            watcher = Watcher(calls, self._cache, overtake=self._overtake, clock=self._clock)
-            in_use = watcher.use if self._is_watching else _nothing
-            obtaining = Obtaining(calls, self._cache, tasks=tasks, in_use=in_use, clock=self._clock)
+            watcher = Watcher(calls, self._cache, told=self._told, clock=self._clock)
+            obtaining = Obtaining(
+                calls,
+                self._cache,
+                tasks=tasks,
+                in_use=watcher.use if self._is_watching else _nothing,
+                is_told=watcher.tells_of,
+                clock=self._clock,
+            )
             stack.callback(obtaining.end)
             if self._is_watching:
                 task = tasks.create_task(watcher.run(), name="watches tokens")
@@ -159,9 +165,9 @@ class TokenClient:
         seconds = self._timeout if timeout is None else timeout
         return await self._running.obtaining.get(tenant, rejected=rejected, seconds=seconds)
 
-    def _overtake(self, tenant: str) -> None:
+    def _told(self, tenant: str, has_ended: bool) -> None:  # noqa: FBT001 - a callback's
         if self._running is not None:
-            self._running.obtaining.overtake(tenant)
+            self._running.obtaining.told(tenant, has_ended=has_ended)
 
     async def _open_calls(self, stack: AsyncExitStack) -> Calls:
         channel = await stack.enter_async_context(open_channel(self._address, self._credentials))

@@ -66,8 +66,12 @@ def is_local(address: str) -> bool:
         return True
     for resolver in _RESOLVERS:
         address = address.removeprefix(resolver)
-    host = address.rpartition(":")[0] or address
-    return is_loopback(host.strip("[]"))
+    # `ipv4:` and `ipv6:` take several, with commas between them.
+    return all(is_loopback(_host(each)) for each in address.split(","))
+
+
+def _host(address: str) -> str:
+    return (address.rpartition(":")[0] or address).strip("[]")
 
 
 def is_loopback(host: str) -> bool:

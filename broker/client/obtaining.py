@@ -3,6 +3,9 @@
 A flight belongs to the client and not to a caller: one who leaves, or whose time is up, changes
 nothing for the others. It has the deadline of the caller who started it; who joined with more
 time starts the next one.
+
+One that starts in the half second before a planned rotation waits for it, as the broker has callers
+wait for a rotation: asked now, it would give the token that is about to die.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import grpc
 
@@ -19,6 +24,10 @@ from broker.client.errors import TokenBrokerError
 from broker.client.ports import Calls
 from broker.client.reading import token_of, unreachable
 from broker.client.values import AccessToken
+
+_ROTATION_SECONDS: Final = 2.0
+"""That a rotation is given to be told of: the broker's own patience, after which it answers with
+the old token."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,6 +41,9 @@ class _Flight:
     )
     is_overtaken: bool = False
     """The watch has told of the tenant's end since: what comes is for who waits, not to keep."""
+
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where the watch tells of the tenant."""
 
     def fail(self, error: Exception) -> None:
         if not self.landing.done():
@@ -50,13 +62,15 @@ class Obtaining:
         *,
         tasks: asyncio.TaskGroup,
         in_use: Callable[[str], None],
+        is_told: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`in_use`: told of each tenant that got a token."""
+        """`in_use`: told of tenants that got a token. `is_told`: whether a watch tells of one."""
         self._calls = calls
         self._cache = cache
         self._tasks = tasks
         self._in_use = in_use
+        self._is_told = is_told
         self._clock = clock
         self._flights: dict[str, _Flight] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -79,11 +93,12 @@ class Obtaining:
             if not self._leaves_more_to_do(flight, rejected, deadline):
                 return flight.landing.result()
 
-    def overtake(self, tenant: str) -> None:
-        """Has what is under way for a tenant not be kept."""
+    def told(self, tenant: str, *, has_ended: bool) -> None:
+        """Takes news of a tenant. Where it has ended, nothing that is under way is kept."""
         flight = self._flights.get(tenant)
         if flight is not None:
-            flight.is_overtaken = True
+            flight.is_overtaken = flight.is_overtaken or has_ended
+            flight.news.set()
 
     def end(self) -> None:
         """Ends all flights; who waits is told."""
@@ -109,24 +124,48 @@ class Obtaining:
         return flight
 
     async def _fly(self, tenant: str, flight: _Flight) -> None:
-        asked_at = self._clock()
         try:
-            answer = await self._calls.get(
-                tenant, rejected=flight.rejected, seconds=max(flight.deadline - asked_at, 0.0)
-            )
+            token = await self._rotated(tenant, flight) or await self._asked(tenant, flight)
         except TokenBrokerError as error:
             self._cache.heed(tenant, error, now=self._clock())
             flight.fail(error)
         except Exception as error:  # noqa: BLE001 - a raise would end the client and all other flights
             flight.fail(error)
         else:
-            if flight.is_overtaken:
-                flight.landing.set_result(token_of(answer))
-                return
-            # From when it was asked for: the promise began later than that, and is not overstayed.
-            token = self._cache.take(tenant, answer, since=asked_at, is_used=True)
-            self._in_use(tenant)
             flight.landing.set_result(token)
+
+    async def _rotated(self, tenant: str, flight: _Flight) -> AccessToken | None:
+        """Waits for a rotation that is about to begin; returns what a watch told of it."""
+        kept, now = self._cache.kept.get(tenant), self._clock()
+        if kept is None or flight.rejected:
+            return None
+        until = kept.renewed_at + (_ROTATION_SECONDS if self._is_told(tenant) else 0.0)
+        # Half of its time is left for the call.
+        seconds = min(until - now, (flight.deadline - now) / 2)
+        if now >= until or seconds <= 0:
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await flight.news.wait()
+        flight.is_overtaken = False  # nothing is under way yet
+        fresh = self._cache.fresh(tenant, now=self._clock())
+        if fresh is None:
+            return None
+        fresh.is_used = True
+        return fresh.token
+
+    async def _asked(self, tenant: str, flight: _Flight) -> AccessToken:
+        asked_at = self._clock()
+        answer = await self._calls.get(
+            tenant, rejected=flight.rejected, seconds=max(flight.deadline - asked_at, 0.0)
+        )
+        if flight.is_overtaken:
+            return token_of(answer)
+        token = self._cache.take(
+            tenant, answer, asked_at=asked_at, answered_at=self._clock(), is_used=True
+        )
+        self._in_use(tenant)
+        return token
 
     def _end(self, tenant: str, flight: _Flight, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

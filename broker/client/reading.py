@@ -17,7 +17,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from broker.client.errors import BrokerUnreachable, TokenBrokerError, Told, error_of
-from broker.client.values import AccessToken
+from broker.client.values import AccessToken, Kept
 from broker.v1.token_service_pb2 import GetAccessTokenResponse
 
 DOMAIN: Final = "pleo-token-broker"
@@ -26,6 +26,19 @@ DOMAIN: Final = "pleo-token-broker"
 _DETAILS: Final = "grpc-status-details-bin"
 
 _CODES: Final = {each.value[0]: each for each in grpc.StatusCode}
+
+REUSE_MARGIN: Final = 5.0
+"""Seconds from the end of a promise to the planned rotation: the broker's, as a test sees to."""
+
+_ON_THE_WAY: Final = 0.5
+"""Seconds of them that are left to a request with the token to reach Pleo in."""
+
+_BEGUN: Final = 0.05
+"""Seconds after which a rotation that was due has begun: what timers and clocks differ by."""
+
+_LONGEST_WAY: Final = 0.5
+"""Seconds that an answer is taken to have been under way: who waits for a rotation does not wait
+for longer than this, and what lies around it."""
 
 DetailT = TypeVar("DetailT", bound=Message)
 
@@ -42,9 +55,25 @@ def token_of(answer: GetAccessTokenResponse) -> AccessToken:
     )
 
 
-def lease_of(answer: GetAccessTokenResponse) -> float:
-    """Returns for how many seconds from the answer the token may be kept."""
-    return answer.reuse_for.ToTimedelta().total_seconds()
+def kept_of(
+    answer: GetAccessTokenResponse, *, asked_at: float, answered_at: float, is_used: bool
+) -> Kept:
+    """Returns what is kept of an answer. The promise began after `asked_at`: none is overstayed.
+
+    Who asks between the end of the promise and the rotation is given the same token, with no
+    promise. So one that had one is used to shortly before its rotation: that is no riskier, and
+    spares the broker all calls of those seconds.
+    """
+    lease = answer.reuse_for.ToTimedelta().total_seconds()
+    beyond = answer.expires_in.ToTimedelta().total_seconds() - lease
+    has_margin = lease > 0 and beyond > REUSE_MARGIN
+    given_at = min(answered_at, asked_at + _LONGEST_WAY)
+    return Kept(
+        token=token_of(answer),
+        reuse_until=asked_at + lease + (REUSE_MARGIN - _ON_THE_WAY if has_margin else 0.0),
+        renewed_at=given_at + lease + REUSE_MARGIN + _BEGUN if has_margin else asked_at,
+        is_used=is_used,
+    )
 
 
 def failure_of(error: grpc.aio.AioRpcError) -> TokenBrokerError:

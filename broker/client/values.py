@@ -40,5 +40,9 @@ class Kept:
     reuse_until: float
     """On the monotonic clock. Not used any more from then on, however long it lives."""
 
+    renewed_at: float
+    """On the same clock: when its planned rotation has begun for certain. Asked before that, the
+    broker would only give it once more."""
+
     is_used: bool
     """Whether anybody has asked for it. One that nobody asked for is watched no longer."""

@@ -52,17 +52,19 @@ class Watcher:
         calls: Calls,
         cache: Cache,
         *,
-        overtake: Callable[[str], None],
+        told: Callable[[str, bool], None],
         clock: Callable[[], float] = time.monotonic,
         fraction: Callable[[], float] = any_fraction,
     ) -> None:
-        """`overtake`: told of tenants of whom nothing that is under way may be kept."""
+        """`told`: is given each tenant that there is news of, and whether it has ended."""
         self._calls = calls
         self._cache = cache
-        self._overtake = overtake
+        self._told = told
         self._clock = clock
         self._fraction = fraction
         self._watched: dict[str, None] = {}
+        # By the stream that there is.
+        self._told_of: set[str] = set()
         # What the stream is still to be told, True to subscribe: the last word counts.
         self._unsaid: dict[str, bool] = {}
         self._changed = asyncio.Event()
@@ -73,8 +75,13 @@ class Watcher:
             self._watched[tenant] = None
             self._say(tenant, is_watched=True)
 
+    def tells_of(self, tenant: str) -> bool:
+        """Whether the stream that there is has told of a tenant, and so will tell of the next."""
+        return tenant in self._told_of
+
     def leave(self, tenant: str) -> None:
         """Watches a tenant no more."""
+        self._told_of.discard(tenant)
         if tenant in self._watched:
             del self._watched[tenant]
             self._say(tenant, is_watched=False)
@@ -103,6 +110,8 @@ class Watcher:
         except (TokenBrokerError, TimeoutError):
             # Why is no matter: whoever asks for a token is told what is wrong.
             return has_told
+        finally:
+            self._told_of.clear()
         return has_told
 
     async def _requests(self) -> AsyncGenerator[WatchAccessTokensRequest, None]:
@@ -120,12 +129,16 @@ class Watcher:
             is_new = known is not None and told.token.generation > known.token.generation
             if known is not None and is_new and not known.is_used:
                 self.leave(tenant)
-            self._cache.take(tenant, told.token, since=self._clock(), is_used=False)
+            now = self._clock()
+            self._cache.take(tenant, told.token, asked_at=now, answered_at=now, is_used=False)
+            if tenant in self._watched:
+                self._told_of.add(tenant)
+            self._told(tenant, False)  # noqa: FBT003 - a callback's
         elif told.HasField("status"):
             error = error_of_status(told.status)
             self._cache.heed(tenant, error, now=self._clock())
             if error.retry_after is None:
-                self._overtake(tenant)
+                self._told(tenant, True)  # noqa: FBT003 - a callback's
                 self.leave(tenant)
 
     def _say(self, tenant: str, *, is_watched: bool) -> None:

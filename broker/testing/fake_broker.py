@@ -69,6 +69,10 @@ class FakeTokenBroker:
         self.handed_out: list[tuple[str, int]] = []
         """Tenant and generation of every token that went out, watches included."""
 
+        self.believes_reports = True
+        """False: a report of a 401 brings the same token, as where Pleo says that it lives, or
+        where one was believed shortly before."""
+
         self.watching = Watching(self._look)
         self._tenants: dict[str, _Tenant] = {}
         self._outage: BrokerError | None = None
@@ -146,7 +150,7 @@ class FakeTokenBroker:
             Asked(tenant=tenant, rejected_generation=rejected_generation, budget=budget)
         )
         known = self._known(tenant)
-        if rejected_generation == known.generation:
+        if rejected_generation == known.generation and self.believes_reports:
             self.rotate(tenant)
         return await self._look(tenant)
 

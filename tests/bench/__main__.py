@@ -5,8 +5,8 @@ a slow or a busy machine shows in both. Writes a plot and all pairs in JSON besi
 exit status is 0 also where an aim is missed, for that hangs on the machine too; `--strict`: 1.
 
 Measurements of their own, which ask whether a call fails rather than what it costs, and take their
-own arguments: `python -m bench.key_rotation`, `bench.replacing`; `bench.observing` takes apart what
-metrics, log and traces cost.
+own arguments: `python -m bench.key_rotation`, `bench.replacing`, `bench.consumer`;
+`bench.observing` takes apart what metrics, log and traces cost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import drawing, due, hot_path, keeping
+from bench import client, drawing, due, hot_path, keeping, watch
 from bench.figures import Figure, Measurement
 
 RESULTS: Final = Path("bench-results")
@@ -51,6 +51,9 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
         Measurement(
             name="due", pairs=pairs, measure=partial(due.looks_for_due_work, grants=grants)
         ),
+        Measurement(name="client", pairs=20, measure=partial(client.kept_token, gets=5_000)),
+        Measurement(name="header", pairs=20, measure=partial(client.header, requests=500)),
+        Measurement(name="watch", pairs=3, measure=watch.told_of_a_rotation),
     )
 
 

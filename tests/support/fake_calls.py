@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 import grpc
 
@@ -16,9 +17,12 @@ from broker.v1.token_service_pb2 import (
     WatchAccessTokensResponse,
 )
 
+LEASE: Final = 475.5
+"""Seconds of a token's promise, which with the margin before its rotation make 480."""
+
 
 def answer_of(
-    generation: int, *, reuse_for: float = 480.0, degraded: bool = False
+    generation: int, *, reuse_for: float = LEASE, degraded: bool = False
 ) -> GetAccessTokenResponse:
     """Returns a token's answer."""
     answer = GetAccessTokenResponse(
@@ -28,6 +32,7 @@ def answer_of(
         degraded=degraded,
     )
     answer.reuse_for.FromTimedelta(timedelta(seconds=reuse_for))
+    answer.expires_in.FromTimedelta(timedelta(seconds=600))
     return answer
 
 

@@ -15,7 +15,9 @@ from broker.client import (
     RefreshInProgress,
     TokenBrokerError,
     TokenClient,
+    reading,
 )
+from broker.domain import freshness
 from support.client_stories import client_of
 from support.fake_calls import FakeCalls, answer_of, failure
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
@@ -53,10 +55,70 @@ async def test_a_lease_is_counted_from_the_question() -> None:
     calls.delay = 5
     async with client_of(calls) as client:
         await client.get("acme")
-        await pass_time(475)
+        await pass_time(474.9)
+        assert client.cached("acme") is not None
+
+        await pass_time(0.1)
+
+        assert client.cached("acme") is None
+
+
+@in_virtual_time
+async def test_who_asks_shortly_before_a_rotation_is_answered_by_one_call_after_it() -> None:
+    calls = FakeCalls()
+    async with client_of(calls) as client, asyncio.TaskGroup() as tasks:
+        await client.get("acme")
+        await pass_time(480.1)
+        calls.answer = answer_of(2)
+
+        asks = [tasks.create_task(client.get("acme"), name="asks") for _ in range(3)]
+
+        assert {(await each).generation for each in asks} == {2}
+        assert asyncio.get_running_loop().time() == pytest.approx(480.55)
+    assert len(calls.asked) == 2
+
+
+@in_virtual_time
+async def test_half_of_a_callers_time_is_left_for_the_call() -> None:
+    calls = FakeCalls()
+    async with client_of(calls) as client:
+        await client.get("acme")
+        await pass_time(480.1)
+
+        await client.get("acme", timeout=0.2)
+    assert calls.asked[1].seconds == pytest.approx(0.1)
+
+
+@in_virtual_time
+async def test_after_a_slow_answer_nobody_waits_longer_for_the_rotation() -> None:
+    calls = FakeCalls()
+    calls.delay = 5
+    async with client_of(calls) as client:
+        await client.get("acme")
+        calls.delay = 0
+        await pass_time(475.1)
 
         await client.get("acme")
-    assert len(calls.asked) == 2
+
+        assert asyncio.get_running_loop().time() == pytest.approx(481.05)
+
+
+@in_virtual_time
+async def test_a_token_that_dies_with_its_lease_is_not_used_beyond_it() -> None:
+    calls = FakeCalls()
+    calls.answer = answer_of(1, reuse_for=596)
+    async with client_of(calls) as client:
+        await client.get("acme")
+        await pass_time(595.9)
+        assert client.cached("acme") is not None
+
+        await pass_time(0.1)
+
+        assert client.cached("acme") is None
+
+
+def test_the_client_knows_how_long_before_a_rotation_a_promise_ends() -> None:
+    assert freshness.REUSE_MARGIN.total_seconds() == reading.REUSE_MARGIN
 
 
 @in_virtual_time
@@ -284,6 +346,26 @@ def test_a_client_of_another_event_loop_says_so() -> None:
         with pytest.raises(RuntimeError, match="another event loop"):
             other.run(client.get("acme"))
         runner.run(client.__aexit__(None, None, None))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:1",
+        "ipv4:127.0.0.1:1,127.0.0.2:2",
+        "ipv6:[::1]:1",
+        "unix:/a",
+        "dns:///localhost:1",
+    ],
+)
+def test_this_machine_may_be_asked_in_clear_text(address: str) -> None:
+    TokenClient(address)
+
+
+@pytest.mark.parametrize("address", ["broker:1", "ipv4:127.0.0.1:1,192.0.2.1:2", "dns:///broker:1"])
+def test_another_machine_is_asked_over_tls(address: str) -> None:
+    with pytest.raises(ValueError, match="set ca_file"):
+        TokenClient(address)
 
 
 def test_no_token_is_shown_by_what_holds_it() -> None:

@@ -34,6 +34,13 @@ def ended(reason: str, *, retry_after: int | None = None) -> WatchAccessTokensRe
     return WatchAccessTokensResponse(tenant="acme", status=status)
 
 
+async def pass_with_heartbeats(calls: FakeCalls, seconds: int) -> None:
+    """Lets time pass in which the stream shows signs of life."""
+    for _ in range(seconds // 10):
+        calls.stream.tell(HEARTBEAT)
+        await pass_time(10)
+
+
 @in_virtual_time
 async def test_a_tenant_in_use_is_watched_and_its_rotations_cost_no_call() -> None:
     calls = FakeCalls()
@@ -86,7 +93,7 @@ async def test_an_answer_on_its_way_does_not_bring_an_ended_token_back() -> None
     async with client_of(calls, watch=True) as client, asyncio.TaskGroup() as tasks:
         await client.get("acme")
         await let_others_run()
-        await pass_time(480)
+        await pass_with_heartbeats(calls, 490)
         calls.delay = 1
         asking = tasks.create_task(client.get("acme"), name="asks")
         await let_others_run()
@@ -187,6 +194,76 @@ async def test_a_tenant_that_nobody_used_for_a_generation_is_left() -> None:
 
         assert calls.stream.watched == set()
         assert (await client.get("acme")).generation == 3
+
+
+@in_virtual_time
+async def test_who_asks_shortly_before_a_rotation_is_told_of_it_without_a_call() -> None:
+    calls = FakeCalls()
+    async with client_of(calls, watch=True) as client, asyncio.TaskGroup() as tasks:
+        await client.get("acme")
+        await let_others_run()
+        calls.stream.tell_token("acme", answer_of(1))
+        await pass_with_heartbeats(calls, 480)
+        asks = [tasks.create_task(client.get("acme"), name="asks") for _ in range(3)]
+        await pass_time(1)
+
+        calls.stream.tell_token("acme", answer_of(2))
+
+        assert {(await each).generation for each in asks} == {2}
+        assert asyncio.get_running_loop().time() == 481
+    assert len(calls.asked) == 1
+
+
+@in_virtual_time
+async def test_a_rotation_that_is_not_told_of_is_asked_about() -> None:
+    calls = FakeCalls()
+    async with client_of(calls, watch=True) as client:
+        await client.get("acme")
+        await let_others_run()
+        calls.stream.tell_token("acme", answer_of(1))
+        await pass_with_heartbeats(calls, 480)
+        calls.answer = answer_of(2)
+
+        assert (await client.get("acme")).generation == 2
+
+        assert 482 < asyncio.get_running_loop().time() < 483
+
+
+@in_virtual_time
+async def test_a_stream_that_has_told_nothing_is_not_waited_for() -> None:
+    calls = FakeCalls()
+    async with client_of(calls, watch=True) as client:
+        await client.get("acme")
+        await let_others_run()
+        calls.stream.tell_token("acme", answer_of(1))
+        await let_others_run()
+        calls.stream.end()
+        await pass_time(0.3)
+        await pass_with_heartbeats(calls, 480)
+        calls.answer = answer_of(2)
+
+        assert (await client.get("acme")).generation == 2
+
+        assert asyncio.get_running_loop().time() < 481
+
+
+@in_virtual_time
+async def test_an_end_that_is_told_before_the_rotation_is_asked_about_at_once() -> None:
+    calls = FakeCalls()
+    async with client_of(calls, watch=True) as client, asyncio.TaskGroup() as tasks:
+        await client.get("acme")
+        await let_others_run()
+        calls.stream.tell_token("acme", answer_of(1))
+        await pass_with_heartbeats(calls, 480)
+        asks = tasks.create_task(client.get("acme"), name="asks")
+        await let_others_run()
+        calls.answer = answer_of(2)
+
+        calls.stream.tell(ended("REAUTH_REQUIRED"))
+
+        assert (await asks).generation == 2
+        assert asyncio.get_running_loop().time() == 480
+        assert client.cached("acme") is not None
 
 
 @in_virtual_time
