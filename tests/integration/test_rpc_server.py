@@ -271,10 +271,12 @@ async def test_a_drain_has_the_last_word_on_health_and_waits_for_no_watcher(
     watched = watch(served, "")
     assert await next_status(watched) == SERVING
 
-    served.health.drain()
+    served.health.leave()
     served.health.set("", serving=True)
 
     assert await next_status(watched) == NOT_SERVING
+    assert served.health.is_watched
+    served.health.drain()
     assert await watched.read() is grpc.aio.EOF
     assert await check(served, "") == NOT_SERVING
 
