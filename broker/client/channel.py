@@ -1,7 +1,8 @@
 """The channel to the brokers: all replicas in turn, those that are well, and who retries what.
 
 gRPC itself retries UNAVAILABLE and obeys the broker's pushback, which is its RetryInfo (gRFC A6);
-nothing in this library retries on top of that.
+nothing in this library retries on top of that. CANCELLED is what gRPC makes of a call that comes in
+the moment in which a server stops; a call that its caller gave up is never repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SERVICE_CONFIG: Final = json.dumps(
                     "initialBackoff": "0.2s",
                     "maxBackoff": "2s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

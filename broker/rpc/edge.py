@@ -16,6 +16,7 @@ Health and reflection speak protocols of their own and pass untouched.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -57,6 +58,13 @@ _Unary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
 _Streaming: TypeAlias = Callable[[object, Context], AsyncGenerator[Message, None]]
 
 
+@dataclass(slots=True)
+class _Latest:
+    """When a call came last, on the monotonic clock."""
+
+    came_at: float = -math.inf
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
     """Whom the edge asks and tells, and what it calls a defect."""
@@ -66,6 +74,7 @@ class _Told:
     gate: Gate
     tracer: CallTracer | None
     new_defect_id: Callable[[], str]
+    latest: _Latest
 
 
 def new_defect_id() -> str:
@@ -94,7 +103,12 @@ class Edge:
             gate=gate or OpenGate(),
             tracer=tracer,
             new_defect_id=new_defect_id,
+            latest=_Latest(),
         )
+
+    def silence(self) -> float:
+        """Returns for how many seconds nobody has called."""
+        return time.monotonic() - self._told.latest.came_at
 
     def guard(self, path: str, handler: Handler) -> Handler:
         """Returns a handler of ours wrapped; any other as it is. A `table.Wrap`."""
@@ -165,6 +179,7 @@ def _encoded(told: _Told, at_once: AtOnce, handler: Handler) -> Handler:
     the_long_way = _answered(told, GET, cast("_Unary", handler.unary_unary))
 
     async def answer(request: bytes, context: Context) -> bytes:
+        told.latest.came_at = time.monotonic()
         try:
             ready = at_once(request, context)
         except Exception as error:  # noqa: BLE001 - a defect (law 2), whose call may yet be answered
@@ -219,7 +234,7 @@ class _Ending:
         self._method = method
         self._request = request
         self._context = context
-        self._began = time.monotonic()
+        self._began = told.latest.came_at = time.monotonic()
         metadata = context.invocation_metadata() or ()
         set_current_request(metadata)
         self._traced = None if told.tracer is None else told.tracer.begin(method, metadata)

@@ -3,7 +3,7 @@
 Our own rather than grpcio-health-checking's servicer, whose messages are used: telling that one is
 a coroutine that waits for its slowest watcher, and its watchers outlive a drain, so that
 `server.stop` waits for them until its grace is over. Here telling is a plain call, and a drain ends
-the streams after their last word.
+the streams after their last word. Not before: channels watch anew at once where a stream ends.
 """
 
 from __future__ import annotations
@@ -36,23 +36,35 @@ class HealthService(HealthServicer):
         """Nothing serves until it is told."""
         self._serving = dict.fromkeys((*SERVICES, *DEPENDENCIES), False)
         self._changed = asyncio.Event()
+        self._is_leaving = False
         self._is_drained = False
+        self._watchers = 0
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is told as it changes."""
+        return self._watchers > 0
 
     def set(self, service: str, *, serving: bool) -> None:
-        """Takes note; after a drain it is late, and changes nothing.
+        """Takes note; once we leave it is late, and changes nothing.
 
         Raises:
             KeyError: there is no such service.
         """
-        if self._serving[service] != serving and not self._is_drained:
+        if self._serving[service] != serving and not self._is_leaving:
             self._serving[service] = serving
             self._wake_watchers()
 
-    def drain(self) -> None:
-        """Says NOT_SERVING of everything from now on, and ends what is watched."""
+    def leave(self) -> None:
+        """Says NOT_SERVING of everything from now on."""
         self._serving = dict.fromkeys(self._serving, False)
-        self._is_drained = True
+        self._is_leaving = True
         self._wake_watchers()
+
+    def drain(self) -> None:
+        """Leaves, and ends what is watched."""
+        self._is_drained = True
+        self.leave()
 
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
         """Answers how a service is now; an unknown one is NOT_FOUND."""
@@ -65,11 +77,18 @@ class HealthService(HealthServicer):
 
         An unknown service is no error here (gRPC's health protocol); it stays unknown.
         """
+        self._watchers += 1
+        try:
+            await self._tell(request.service, context)
+        finally:
+            self._watchers -= 1
+
+    async def _tell(self, service: str, context: Context) -> None:
         told: int | None = None
         while True:
             # Taken before the status is read: what changes in between wakes us at once.
             changed = self._changed
-            status = self._status(request.service)
+            status = self._status(service)
             if status != told:
                 await context.write(HealthCheckResponse(status=status))
                 told = status

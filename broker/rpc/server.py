@@ -3,12 +3,14 @@
     async with grpc_server(ServerSettings(address="127.0.0.1:0"), servicers, edge=edge) as port:
         …
 
-Upholds: one broker a port, readiness is taken back before calls are refused, and calls that are
-under way are answered. Which addresses may be listened on without TLS, the settings decide.
+Upholds: one broker a port, readiness is taken back before calls are refused (`leaving.py`), and
+calls that are under way are answered. Which addresses may be listened on without TLS, the settings
+decide.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServ
 from broker.rpc.edge import Edge
 from broker.rpc.grant_service import GrantService
 from broker.rpc.health import SERVICES, HealthService
+from broker.rpc.leaving import LONGEST_SECONDS, until_silent
 from broker.rpc.operations_service import OperationsService
 from broker.rpc.table import MethodTable
 from broker.rpc.token_service import TokenService
@@ -127,8 +130,22 @@ async def grpc_server(
     try:
         yield port
     finally:
-        servicers.health.drain()
-        await server.stop(settings.grace.total_seconds())
+        await _leave(server, servicers.health, edge, grace=settings.grace.total_seconds())
+
+
+async def _leave(
+    server: grpc.aio.Server, health: HealthService, edge: Edge, *, grace: float
+) -> None:
+    """Says so, waits until callers have left, and stops; all of it within the grace."""
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + grace
+    health.leave()
+    longest = min(grace, LONGEST_SECONDS)
+    try:
+        await until_silent(edge.silence, is_watched=health.is_watched, longest=longest)
+    finally:
+        health.drain()
+        await server.stop(max(ends_at - loop.time(), 0.0))
 
 
 def add_servicers(

@@ -54,7 +54,7 @@ async def fake_broker(address: str = _ANY_PORT) -> AsyncIterator[FakeTokenBroker
                 is_socket = address.startswith("unix:")
                 broker.address = address if is_socket else f"127.0.0.1:{port}"
                 yield broker
-                health.drain()
+                health.leave()
                 broker.watching.drain()
         finally:
             running.cancel()

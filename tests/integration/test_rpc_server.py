@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -13,15 +14,19 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionRequest,
     ServerReflectionResponse,
 )
 
+from broker.client.channel import open_channel
+from broker.client.credentials import Credentials
 from broker.rpc.health import DEPENDENCIES, SERVICES
 from broker.rpc.server import AddressUnavailableError, ServerSettings, grpc_server
 from broker.v1.token_service_pb2 import GetAccessTokenRequest, GetAccessTokenResponse
+from broker.v1.token_service_pb2_grpc import TokenServiceStub
 from support.fake_broker import FakeBroker
 from support.rpc import Served, Told, edge_of, failure_of, servicers_of, serving
 from support.waiting import until
@@ -100,6 +105,7 @@ async def test_a_watcher_is_not_told_what_it_knows(served: Served) -> None:
     served.health.set("redis", serving=True)
 
     assert await next_status(watched) == SERVING
+    watched.cancel()  # or closing the channel waits for who reads no further
 
 
 async def test_a_watcher_of_an_unknown_service_waits_for_it(served: Served) -> None:
@@ -204,6 +210,55 @@ async def test_a_call_that_is_under_way_is_answered_in_a_drain() -> None:
     assert call.result().generation == 7
 
 
+async def test_who_watches_health_is_told_before_calls_are_refused() -> None:
+    async with asyncio.TaskGroup() as tasks, serving() as served:
+        served.health.set("", serving=True)
+        watched = watch(served, "")
+        assert await next_status(watched) == SERVING
+        call = tasks.create_task(ask_when_told(served, watched), name="a call")
+
+    assert call.result().generation == 7
+
+
+async def ask_when_told(served: Served, watched: Watched) -> GetAccessTokenResponse:
+    """Asks once more though the server is about to go, as a call on its way does."""
+    assert await next_status(watched) == NOT_SERVING
+    answer = await ask(served)
+    assert await watched.read() is grpc.aio.EOF
+    return answer
+
+
+async def test_a_channel_of_the_client_repeats_what_a_stop_cut_off() -> None:
+    codes = [grpc.StatusCode.CANCELLED]
+
+    async def cut_off_once(
+        _: GetAccessTokenRequest,
+        context: grpc.aio.ServicerContext[GetAccessTokenRequest, GetAccessTokenResponse],
+    ) -> GetAccessTokenResponse:
+        while codes:
+            await context.abort(codes.pop())
+        return GetAccessTokenResponse(generation=7)
+
+    async with answering(cut_off_once) as address, open_channel(address, Credentials()) as channel:
+        answer = await TokenServiceStub(channel).GetAccessToken(GetAccessTokenRequest())
+
+    assert (answer.generation, codes) == (7, [])
+
+
+@asynccontextmanager
+async def answering(behaviour: Callable[..., Awaitable[Message]]) -> AsyncIterator[str]:
+    """Serves one method, by gRPC alone."""
+    server = grpc.aio.server()
+    method = grpc.unary_unary_rpc_method_handler(
+        behaviour, GetAccessTokenRequest.FromString, GetAccessTokenResponse.SerializeToString
+    )
+    server.add_registered_method_handlers("broker.v1.TokenService", {"GetAccessToken": method})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
 async def let_go_when_over(watched: Watched, held: AsyncExitStack) -> None:
     assert await watched.read() is grpc.aio.EOF
     await held.aclose()
@@ -216,10 +271,12 @@ async def test_a_drain_has_the_last_word_on_health_and_waits_for_no_watcher(
     watched = watch(served, "")
     assert await next_status(watched) == SERVING
 
-    served.health.drain()
+    served.health.leave()
     served.health.set("", serving=True)
 
     assert await next_status(watched) == NOT_SERVING
+    assert served.health.is_watched
+    served.health.drain()
     assert await watched.read() is grpc.aio.EOF
     assert await check(served, "") == NOT_SERVING
 

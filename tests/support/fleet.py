@@ -54,8 +54,9 @@ _SECRETS: Final = ("BROKER_PLEO_CLIENT_SECRET",)
 
 _BROKER: Final = (sys.executable, "-m", "broker")
 
-# Made once: httpx would read all certificates of the world for every client, though none is used.
-_TLS: Final = ssl.create_default_context()
+NO_TLS: Final = ssl.create_default_context()
+"""Made once: httpx would read all certificates of the world for every client, though none is
+used."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +76,9 @@ class Fleet:
     http: httpx.AsyncClient
     traces: Collector
     """What every other broker sends its traces to, the first one to begin with."""
+
+    code: Path = ROOT
+    """Where the code is that the next broker runs."""
 
     home: str = field(default_factory=lambda: f"test-{secrets.token_hex(4)}")
     replicas: list[Replica] = field(default_factory=list)
@@ -101,7 +105,7 @@ class Fleet:
         with log.open("wb") as stderr:
             popen = subprocess.Popen(
                 [*_BROKER, "serve"],
-                cwd=ROOT,
+                cwd=self.code,
                 env=self._with_secrets_in_files({**self.settings(), **self._tracing(), **changes}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -242,7 +246,7 @@ async def fleet(database_url: str, redis_url: str, run: RunDirectory) -> AsyncIt
     with collector() as traces:
         async with (
             sandbox_server() as sandbox,
-            httpx.AsyncClient(verify=_TLS, timeout=PATIENCE_SECONDS) as http,
+            httpx.AsyncClient(verify=NO_TLS, timeout=PATIENCE_SECONDS) as http,
         ):
             brokers = Fleet(
                 run=run,

@@ -40,7 +40,7 @@ const (
 				"initialBackoff": "0.2s",
 				"maxBackoff": "2s",
 				"backoffMultiplier": 2,
-				"retryableStatusCodes": ["UNAVAILABLE"]
+				"retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
 			}
 		}]
 	}`
