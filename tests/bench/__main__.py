@@ -6,7 +6,8 @@ exit status is 0 also where an aim is missed, for that hangs on the machine too;
 
 Measurements of their own, which ask whether a call fails rather than what it costs, and take their
 own arguments: `python -m bench.key_rotation`, `bench.replacing`; `bench.observing` takes apart what
-metrics, log and traces cost.
+metrics, log and traces cost. `bench.history` fills days of the history, and `bench.day` lets a day
+of renewals go by in virtual time.
 """
 
 from __future__ import annotations
