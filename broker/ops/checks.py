@@ -126,7 +126,7 @@ class KeysetCheck:
         keyring.reload_if_changed()
         keys = keyring.describe()
         if keys != self._compared:
-            # Reads every row, so it is done until it has been good once with these keys.
+            # Once with these keys: what is sealed later is sealed with a key that is known here.
             in_use = await key_ids_in_use(self._subjects.pool)
             if not all(keyring.can_open(key_id) for key_id in in_use):
                 return CheckResult(error=KeyUnavailable.reason, is_own_fault=True)

@@ -10,7 +10,7 @@ import asyncpg
 from broker.store.connecting import Connection, DatabaseUnfit
 from broker.store.pool import Pool
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """The number of the last file in `migrations/`. Code works with this schema and with newer ones
 that name it as their reader."""
 

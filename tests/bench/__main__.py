@@ -5,8 +5,9 @@ a slow or a busy machine shows in both. Writes a plot and all pairs in JSON besi
 exit status is 0 also where an aim is missed, for that hangs on the machine too; `--strict`: 1.
 
 Measurements of their own, which ask whether a call fails rather than what it costs, and take their
-own arguments: `python -m bench.key_rotation`, `bench.replacing`, `bench.consumer`;
-`bench.observing` takes apart what metrics, log and traces cost.
+own arguments: `python -m bench.key_rotation`, `bench.replacing`, `bench.consumer`.
+`bench.observing` takes apart what metrics, log and traces cost, `bench.history` fills days of the
+history, and `bench.day` lets a day of renewals go by in virtual time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import client, drawing, due, hot_path, keeping, watch
+from bench import (
+    client,
+    drawing,
+    due,
+    herd,
+    hot_path,
+    keeping,
+    keeping_up,
+    polling,
+    rotating,
+    starting,
+    watch,
+)
 from bench.figures import Figure, Measurement
 
 RESULTS: Final = Path("bench-results")
@@ -38,7 +51,8 @@ _WIDTH: Final = 180
 def measurements(*, is_full: bool) -> Sequence[Measurement]:
     """Returns all that can be measured; `is_full`: in more and larger pairs."""
     pairs, calls = (20, 5000) if is_full else (6, 2000)
-    copies, grants = (50_000, 1_000_000) if is_full else (5_000, 50_000)
+    copies, grants = (50_000, 1_000_000) if is_full else (5_000, 100_000)
+    few, sizes, rounds = (10, (100_000, grants), 20) if is_full else (5, (grants,), 5)
     return (
         Measurement(
             name="clear", pairs=pairs, measure=partial(hot_path.over_clear_text, calls=calls)
@@ -48,8 +62,22 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
         ),
         Measurement(name="tail", pairs=pairs, measure=partial(hot_path.tail_at_half, calls=calls)),
         Measurement(name="memory", pairs=3, measure=partial(keeping.kept_tokens, copies=copies)),
+        Measurement(name="due", pairs=few, measure=partial(due.looks_for_due_work, sizes=sizes)),
+        Measurement(name="tick", pairs=few, measure=partial(due.renewal_ticks, sizes=sizes)),
         Measurement(
-            name="due", pairs=pairs, measure=partial(due.looks_for_due_work, grants=grants)
+            name="poll", pairs=few, measure=partial(polling.polls_of_an_idle_fleet, grants=grants)
+        ),
+        Measurement(
+            name="start", pairs=few, measure=partial(starting.start_to_ready, grants=grants)
+        ),
+        Measurement(name="herd", pairs=few, measure=partial(herd.slowest_of_a_herd, callers=1_000)),
+        Measurement(
+            name="rate", pairs=few, measure=partial(keeping_up.renewals_at_the_limit, rate=50)
+        ),
+        Measurement(
+            name="rotation",
+            pairs=few,
+            measure=partial(rotating.rotations_against_bare_calls, rounds=rounds),
         ),
         Measurement(name="client", pairs=20, measure=partial(client.kept_token, gets=5_000)),
         Measurement(name="header", pairs=20, measure=partial(client.header, requests=500)),

@@ -16,7 +16,7 @@ from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW
 from broker.domain.grant import Doubt
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.ports import Change
-from broker.store import consents, fleet, grants, upkeep
+from broker.store import consents, fleet, grants, health, upkeep
 from broker.store.home import settle_home
 from broker.store.partitions import DAYS_AHEAD, maintain_attempts
 from broker.store.past import LIVE
@@ -53,6 +53,14 @@ async def plan_of(world: PostgresStoreWorld, query: str, *arguments: object) -> 
         # With a handful of rows reading the table whole is right, and says nothing.
         await connection.execute("SET LOCAL enable_seqscan = off")
         return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {query}", *arguments))
+
+
+async def test_keys_in_use_are_found_by_steps_of_an_index(world: PostgresStoreWorld) -> None:
+    plan = await plan_of(world, health._KEYS_IN_USE)  # noqa: SLF001 - the very statement
+
+    assert "using grants_key_id on grants" in plan
+    assert "imports_key_id" in plan
+    assert "Scan on grants" not in plan.replace("using grants_key_id on grants", "")
 
 
 async def test_a_grant_is_read_by_its_key(world: PostgresStoreWorld) -> None:

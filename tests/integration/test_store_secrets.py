@@ -142,6 +142,20 @@ async def test_the_keys_in_use_are_those_of_all_rows(
     assert await key_ids_in_use(world.pool) == {first.key_id, new["primaryKeyId"]}
 
 
+async def test_keys_of_grants_are_named_however_many_there_are(
+    world: PostgresStoreWorld,
+) -> None:
+    await put_some(world.grants(), "acme", "blue", "cargo", "none")
+    async with world.pool.transaction() as connection:
+        for tenant, key_id in {"acme": 1, "blue": 2, "cargo": 2**40}.items():
+            await connection.execute(
+                "UPDATE grants SET key_id = $2 WHERE tenant = $1", tenant, key_id
+            )
+
+    (own,) = world.keyring.describe()
+    assert await key_ids_in_use(world.pool) == {own.key_id, 1, 2, 2**40}
+
+
 async def test_a_verifier_that_does_not_open_is_none(
     world: PostgresStoreWorld, tmp_path: Path
 ) -> None:
