@@ -170,5 +170,5 @@ class Commits:
                 kept += [pair for (of, _), pair in process.hands.items() if of == tenant]
                 # What was stored again is the row's, or a consent has replaced it.
                 owed = process.remembered - self._keeping.stored
-                kept += [pair for pair in owed if self._laws.is_of(pair, tenant)]
+                kept += [pair for pair in sorted(owed) if self._laws.is_of(pair, tenant)]
         return [presented, *(pair for pair in dict.fromkeys(kept) if self._keeping.keepers(pair))]
