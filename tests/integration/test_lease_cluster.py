@@ -37,7 +37,7 @@ MOVED = GrantMoved(tenant="acme", generation=7)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def nodes(run: RunDirectory) -> AsyncIterator[tuple[str, str]]:
-    async with cluster(run) as made:
+    async with cluster(run, "moved") as made:
         yield made
 
 

@@ -22,12 +22,12 @@ _HALVES: Final = ((0, 8191), (8192, 16383))
 
 
 @asynccontextmanager
-async def cluster(run: RunDirectory) -> AsyncIterator[tuple[str, str]]:
+async def cluster(run: RunDirectory, name: str = "node") -> AsyncIterator[tuple[str, str]]:
     """Starts one; gives both addresses when the nodes are of one mind, our slot's owner first."""
     buses = [free_port() for _ in _HALVES]
     async with AsyncExitStack() as stack:
         urls = [
-            await stack.enter_async_context(_node(run, f"node-{number}", bus))
+            await stack.enter_async_context(_node(run, f"{name}-{number}", bus))
             for number, bus in enumerate(buses)
         ]
         for url, half in zip(urls, _HALVES, strict=True):
