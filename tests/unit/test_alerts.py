@@ -36,7 +36,8 @@ def test_every_alert_says_how_bad_what_and_where_to_read(alert: dict[str, dict[s
 
 @pytest.mark.parametrize("fires", [True, False])
 def test_every_alert_is_tried_both_ways(*, fires: bool) -> None:
-    assert [name for name, fired in tried() if fired == fires] == NAMES
+    # An alert may be tried more than once, where there is more than one way to it.
+    assert list(dict.fromkeys(name for name, fired in tried() if fired == fires)) == NAMES
 
 
 def test_promtool_finds_that_the_alerts_do_as_they_say() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from redis.exceptions import NoPermissionError
 
 from broker.lease.failure import RedisUnreachable
 from broker.ops.redis_check import redis_result
 
 AWAY = RedisUnreachable("TimeoutError")
-REFUSING = RedisUnreachable("NoPermissionError", has_answered=True)
+REFUSING = RedisUnreachable("ResponseError", has_answered=True)
+SILENT_ON_ITSELF = RedisUnreachable("NoPermissionError", has_answered=True)
+SILENT_ON_ITSELF.__cause__ = NoPermissionError()  # as the client raises it: "from" what Redis said
 WELL = {"maxmemory_policy": "noeviction"}
 EVICTING = {"maxmemory_policy": "allkeys-lru"}
 
@@ -32,7 +35,8 @@ class Answers:
     ("answers", "error"),
     [
         ((WELL,), ""),
-        ((REFUSING,), ""),
+        ((SILENT_ON_ITSELF,), ""),
+        ((REFUSING,), "REDIS_REFUSES"),
         ((EVICTING,), "REDIS_EVICTS"),
         ((AWAY, WELL), ""),
         ((AWAY, EVICTING), "REDIS_EVICTS"),
