@@ -37,8 +37,8 @@ _DEFAULT_PORT: Final = 5432
 _CONNECT_SECONDS: Final = 2.0
 
 _OPTIONS: Final = (
-    # Three replicas with pools of a few dozen, and the tests beside them.
-    "max_connections=200",
+    # A stage of the chaos rounds has two dozen brokers of up to twelve, and the tests beside them.
+    "max_connections=400",
     # Enough for a few thousand rows, and little on a laptop that runs other things.
     "shared_buffers=32MB",
     # The default on Linux is a file in /dev/shm, which outlives a killed server.

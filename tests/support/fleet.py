@@ -168,7 +168,12 @@ class Fleet:
                 raise BrokerFailedError(f"{replica!r} is never ready; it said:\n{replica.said}")
             return (await self.asked(replica, "/readyz")).status_code == httpx.codes.OK
 
-        await until_true(is_ready, seconds=seconds)
+        try:
+            await until_true(is_ready, seconds=seconds)
+        except TimeoutError:
+            checks = (await self.asked(replica, "/readyz?verbose")).text
+            what = f"{replica!r} is not ready yet: {checks}; it said:\n{replica.said}"
+            raise BrokerFailedError(what) from None
 
     async def end(self) -> None:
         """Ends them in order; who does not end in time is killed, and that is a failure.
