@@ -208,8 +208,10 @@ class Settler:
                 is_defect_told = is_defect_told or self._report_defect(error)
             else:
                 stored = written.reading.grant
-                # First: a failover while Redis is waited for would find the pair in no place.
-                if ending.holds_pair and stored.pair_attempt == claimed.attempt.number:
+                # First: a failover while Redis is waited for would find the pair in no place. Nor
+                # what a pair was dropped for, a revocation for instance, which may be lost as well.
+                is_ours = stored.pair_attempt == claimed.attempt.number
+                if ending.holds_pair and (is_ours or written.is_stale):
                     self._safekeeping.remember(stored)
                 await safe.discard()
                 return written

@@ -513,6 +513,28 @@ async def test_a_lost_revocation_comes_back_without_tokens() -> None:
 
 
 @in_virtual_time
+async def test_who_dropped_a_pair_for_a_revocation_remembers_it_too() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one, other = ours.replica(), desk(ours)
+        await watching(one)
+        saved = ours.world.save()
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        call = one.call()
+        await ours.pleo.sandbox.until(held=1)
+        await other.revoke()
+        ours.pleo.sandbox.release()
+        with suppress(TenantNotFound):
+            await call
+        await one.landed()
+
+        await restored(ours, saved, one)
+
+        assert one.told.of(AttemptSettled)[-1].not_allowed is Why.STATE
+        assert (ours.grant().state, ours.grant().pair) == (GrantState.REVOKED, None)
+
+
+@in_virtual_time
 async def test_a_lost_revocation_is_still_to_be_told_to_pleo() -> None:
     async with fleet() as ours:
         ours.connect()
