@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from broker.config import ServeSettings
 from broker.domain.errors import StoreUnavailable
 from broker.domain.fleet_report import DependencyReport, FleetReport, FleetTally, KeyUse
+from broker.domain.trouble import Trouble
 from broker.lease.escrows import RedisEscrows
 from broker.ops.health import CheckState, Health
 from broker.ops.server import Shown
@@ -74,6 +75,14 @@ class Reporter:
             tally=tally.result(),
             keys=_key_uses(self.keys(), rows.result()),
             escrow_count=escrows.result(),
+        )
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """See the port. What was not asked yet is not bad."""
+        return tuple(
+            Trouble(name=each.name, error=each.last_error)
+            for each in self.health.snapshot().checks
+            if not each.is_good and each.age is not None
         )
 
 

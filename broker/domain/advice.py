@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from broker.domain.breaker import Breaker, BreakerCause
+from broker.domain.breaker import BreakerCause
 from broker.domain.explanation import Known
 from broker.domain.grant import Doubt, FailureKind, Grant, GrantState, ReauthCause, UnreadablePair
+from broker.domain.guard import GuardState
+from broker.domain.trouble import advice_on
 
 NOTHING: Final = "Nothing: it works."
+
+_WAIT: Final = "Wait: it is tried again by itself. If it goes on, look at Pleo's status."
 
 _CONSENT: Final = "Let the customer consent again (token-broker connect {tenant})"
 
@@ -32,7 +36,19 @@ _BREAKER: Final = {
 
 
 def what_to_do(known: Known) -> str:
-    """Returns the advice."""
+    """Returns the advice: first what is in the way of the whole fleet, then what is its own."""
+    own = _about(known)
+    if known.grant.state is GrantState.REVOKED:
+        return own
+    # An open breaker is told of with what closes it, which Pleo's last answer does not say.
+    pleo = () if known.breaker else ("pleo",)
+    first = advice_on(known.troubles, "postgres", "schema", "home", "keyset", *pleo)
+    if not first:
+        return own
+    return first if own in {NOTHING, _WAIT} else f"{first} Then: {own}"
+
+
+def _about(known: Known) -> str:
     grant = known.grant
     match grant.state:
         case GrantState.UNCONNECTED:
@@ -47,7 +63,7 @@ def what_to_do(known: Known) -> str:
                 " them back, token-broker guard confirm believes them. No customer need act yet."
             )
         case GrantState.ACTIVE:
-            return _about_active(grant, known.breaker)
+            return _about_active(known)
         case _:
             assert_never(grant.state)
 
@@ -61,7 +77,8 @@ def _reconnect(grant: Grant) -> str:
     return f"{advice}."
 
 
-def _about_active(grant: Grant, breaker: Breaker | None) -> str:
+def _about_active(known: Known) -> str:
+    grant = known.grant
     match grant.pair:
         case UnreadablePair(is_key_missing=True, key_id=key_id):
             return f"Roll the keyset with key {key_id} out to this replica (BROKER_KEYSET_FILE)."
@@ -71,14 +88,23 @@ def _about_active(grant: Grant, breaker: Breaker | None) -> str:
                 f" customer consent again (token-broker connect {grant.tenant})."
             )
         case _:
-            pass
-    if breaker is not None:
-        return _BREAKER[breaker.cause]
+            return _about_readable(known)
+
+
+def _about_readable(known: Known) -> str:
+    grant = known.grant
+    if known.breaker is not None:
+        return _BREAKER[known.breaker.cause]
     if grant.doubt is not Doubt.NONE:
         return (
             "Wait: the refresh token is presented once more. If Pleo refuses it then, the customer"
             " must consent again."
         )
-    if grant.failures.kind is FailureKind.NONE:
-        return NOTHING
-    return "Wait: it is tried again by itself. If it goes on, look at Pleo's status."
+    if grant.failures.kind is not FailureKind.NONE:
+        return _WAIT
+    if known.guard.state is GuardState.HOLDING:
+        return (
+            "Nothing for this one. Others are held: decide for them, token-broker guard discard or"
+            " token-broker guard confirm."
+        )
+    return advice_on(known.troubles, "redis") or NOTHING

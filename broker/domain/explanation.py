@@ -18,6 +18,7 @@ from broker.domain.freshness import Freshness, freshness
 from broker.domain.grant import AttemptPhase, Grant, GrantState
 from broker.domain.guard import Guard
 from broker.domain.history import AttemptRecord, RecordedEvent
+from broker.domain.trouble import Trouble, is_store_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,8 @@ class Known:
     breaker: Breaker | None = None
     guard: Guard = field(default_factory=Guard)
     key_id: int | None = None
+    troubles: tuple[Trouble, ...] = ()
+    """What the replica that tells it finds bad."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,15 @@ def _presentation(known: Known) -> Planned | None:
     if grant.failures.next_try_at is not None and is_pausing(grant.failures, now):
         what = "the refresh is tried again, when somebody asks"
         return Planned(description=what, due_at=grant.failures.next_try_at)
+    return _renewal(known)
+
+
+def _renewal(known: Known) -> Planned:
+    grant, now = known.grant, known.now
     if freshness(grant, now) is Freshness.FRESH:
         return Planned(description="its tokens are due for renewal", due_at=grant.renew_at)
+    if is_store_in(known.troubles):
+        return Planned(description="its renewal waits until PostgreSQL keeps what is written")
     if known.breaker is not None:
         what = "its renewal waits for the breaker; the next probe of the fleet is due"
         return Planned(description=what, due_at=known.breaker.probe_at)

@@ -7,7 +7,7 @@ in what it is told from, so none is in it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, assert_never
 
 from broker.domain.advice import what_to_do
@@ -23,7 +23,11 @@ from broker.domain.grant import (
     ReauthCause,
     TokenPair,
 )
+from broker.domain.guard import GuardState
 from broker.domain.history import AttemptOutcome, AttemptRecord
+from broker.domain.moments import at
+from broker.domain.outlook import is_hindered, told_of_callers
+from broker.domain.trouble import told
 
 _CAUSES: Final = {
     ReauthCause.EXPIRED_OR_REVOKED: "Pleo refused its refresh token, and nothing was in doubt: it"
@@ -50,10 +54,6 @@ _OUTCOMES: Final = {
     AttemptOutcome.STALE: "new tokens came, and the grant had moved on",
 }
 
-_DAY: Final = timedelta(days=1)
-_HOUR: Final = timedelta(hours=1)
-_MINUTE: Final = timedelta(minutes=1)
-
 
 def story(known: Known) -> str:
     """Returns the lines, with line feeds between them."""
@@ -61,29 +61,14 @@ def story(known: Known) -> str:
         *_standing(known),
         *_under_way(known),
         *_troubles(known),
+        *told(known.troubles),
+        *told_of_callers(known),
         *_last_attempt(known),
         *_last_act(known),
         *_given_to(known),
         f"What to do: {what_to_do(known)}",
     )
     return "\n".join(lines)
-
-
-def at(moment: datetime, now: datetime) -> str:
-    """Returns a moment as people read it, and how far away it is."""
-    away = abs(moment - now)
-    if away < timedelta(seconds=1):
-        near = "now"
-    else:
-        near = f"{_span(away)} ago" if moment < now else f"in {_span(away)}"
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({near})"
-
-
-def _span(span: timedelta) -> str:
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if span >= 2 * unit:
-            return f"{span // unit} {name}"
-    return f"{span // timedelta(seconds=1)} s"
 
 
 def _standing(known: Known) -> Iterator[str]:
@@ -104,7 +89,8 @@ def _standing(known: Known) -> Iterator[str]:
             )
         case GrantState.ACTIVE:
             yield f"{grant.tenant} is connected to {company}, at generation {grant.generation}."
-            yield _token(grant, now)
+            if not is_hindered(known):
+                yield _token(grant, now)
         case _:
             assert_never(grant.state)
 
@@ -159,6 +145,8 @@ def _troubles(known: Known) -> Iterator[str]:
         since = at(known.breaker.since, known.now)
         cause = f"{known.breaker.cause.value} ({known.breaker.code})"
         yield f"The breaker of the whole fleet is open since {since}: {cause}."
+    if known.guard.state is GuardState.HOLDING and grant.state is GrantState.ACTIVE:
+        yield "The fleet guard holds: whatever Pleo refuses now is held until somebody decides."
 
 
 def _last_attempt(known: Known) -> Iterator[str]:

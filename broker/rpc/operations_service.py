@@ -55,7 +55,9 @@ class OperationsService(OperationsServiceServicer):
     ) -> operations_service_pb2.ExplainGrantResponse:
         """Tells all that is known about a grant."""
         tenant, limit = read_explain_grant(request)
-        explained = await self._explains.explain_grant(tenant, limit=limit)
+        explained = await self._explains.explain_grant(
+            tenant, limit=limit, troubles=self._reports.troubles()
+        )
         return explanation_message(explained, limit=limit)
 
     async def GetFleetStatus(

@@ -14,6 +14,7 @@ from typing import Protocol
 from broker.domain.fleet_report import FleetReport
 from broker.domain.grant import Grant
 from broker.domain.guard import Release
+from broker.domain.trouble import Trouble
 from broker.ports import ListQuery
 from broker.service.explaining import Explanation
 from broker.service.guard import Released
@@ -144,10 +145,16 @@ class FleetReports(Protocol):
         """Returns what can be found out in a moment; never raises for what cannot."""
         ...
 
+    def troubles(self) -> tuple[Trouble, ...]:
+        """Returns what this replica finds bad, from memory."""
+        ...
+
 
 class Explains(Protocol):
     """Explains grants."""
 
-    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+    async def explain_grant(
+        self, tenant: str, *, limit: int, troubles: tuple[Trouble, ...]
+    ) -> Explanation:
         """Tells all that is known, with as many lines of each record at most."""
         ...

@@ -8,6 +8,7 @@ from broker.domain.errors import TenantNotFound
 from broker.domain.explanation import Hold, Known, Planned, hold_of, planned
 from broker.domain.grant import GrantState
 from broker.domain.story import story
+from broker.domain.trouble import Trouble
 from broker.ports import Leases, LeaseSeen, Records
 from broker.service.fleet import Fleet
 from broker.service.rows import Rows
@@ -33,8 +34,12 @@ class Explaining:
     leases: Leases
     fleet: Fleet
 
-    async def explain(self, tenant: str, *, limit: int) -> Explanation:
+    async def explain(
+        self, tenant: str, *, limit: int, troubles: tuple[Trouble, ...] = ()
+    ) -> Explanation:
         """Tells all that is known, `limit` lines of each record at most. Safe to cancel.
+
+        `troubles`: what this replica finds bad, which the grant's row does not tell.
 
         Raises:
             TenantNotFound: there never was a grant. StoreUnavailable.
@@ -52,6 +57,7 @@ class Explaining:
             breaker=self.fleet.breaker,
             guard=self.fleet.guard,
             key_id=recorded.key_id,
+            troubles=troubles,
         )
         return Explanation(
             known=known,

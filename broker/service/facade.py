@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from broker.domain.grant import Grant
 from broker.domain.guard import Release
+from broker.domain.trouble import Trouble
 from broker.ports import ListQuery
 from broker.service.completing import Completing
 from broker.service.disclosures import Disclosures
@@ -91,6 +92,8 @@ class Broker:
         """Ends the fleet guard's hold."""
         return await self.guard.release(release, by=by, reason=reason)
 
-    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+    async def explain_grant(
+        self, tenant: str, *, limit: int, troubles: tuple[Trouble, ...] = ()
+    ) -> Explanation:
         """Tells all that is known about a grant."""
-        return await self.explaining.explain(tenant, limit=limit)
+        return await self.explaining.explain(tenant, limit=limit, troubles=troubles)

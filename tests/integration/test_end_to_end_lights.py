@@ -11,6 +11,8 @@ import pytest_asyncio
 
 from broker.dev.rundir import RunDirectory
 from broker.sandbox.faults import Hang
+from broker.v1.operations_service_pb2 import ExplainGrantRequest
+from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
 from support.fleet import Fleet, fleet_of_a_module, until_true
 from support.onboarding import Customer, connect, execute, expire, get
 from support.replica import Replica
@@ -62,6 +64,12 @@ async def ask_in_vain(replica: Replica, customer: Customer) -> str:
     return str(raised.value.details())
 
 
+async def story_of(replica: Replica, customer: Customer) -> str:
+    stub = OperationsServiceStub(replica.channel())
+    told = await stub.ExplainGrant(ExplainGrantRequest(tenant=customer.tenant))
+    return str(told.story)
+
+
 async def test_pleo_is_unwell_while_an_answer_is_overdue(
     two: Fleet, first: Replica, customer: Customer
 ) -> None:
@@ -71,12 +79,15 @@ async def test_pleo_is_unwell_while_an_answer_is_overdue(
 
     said = await ask_in_vain(first, customer)
     told = await until_it_says(two, first, "pleo", "overdue")
+    story = await story_of(first, customer)
     two.sandbox.release()
     after = await until_it_says(two, first, "pleo", None)
 
     assert said.startswith("REFRESH_OUTCOME_UNKNOWN")
     assert (told["can_serve"], told["can_refresh"], told["can_persist"]) == (True, False, True)
     assert after["can_refresh"]
+    assert "finds Pleo in trouble: overdue." in story
+    assert "What to do: Look at Pleo's status" in story
     assert len(first.seen("attempt_overdue")) == 1
 
 
@@ -89,9 +100,12 @@ async def test_nothing_can_be_kept_while_postgresql_refuses_to_write(
 
     said = await ask_in_vain(first, customer)
     told = await until_it_says(two, first, "postgres", "DISK_FULL")
+    story = await story_of(first, customer)
     await execute(two.database_url, _ROOM)
     got = await get(first.tokens, customer.tenant)
 
     assert said.startswith("STORE_UNAVAILABLE")
     assert (told["can_serve"], told["can_refresh"], told["can_persist"]) == (True, False, False)
+    assert "While this lasts, callers are told STORE_UNAVAILABLE." in story
+    assert "What to do: Make room on PostgreSQL's disk." in story
     assert got.generation == 2

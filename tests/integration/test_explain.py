@@ -13,6 +13,7 @@ from broker.domain.errors import TenantNotFound
 from broker.domain.facts import LeaseStanding
 from broker.domain.grant import AttemptPhase, GrantState
 from broker.domain.history import AttemptOutcome
+from broker.domain.trouble import Trouble
 from broker.ports import LeaseSeen
 from broker.v1.operations_service_pb2 import (
     ExplainGrantRequest,
@@ -142,6 +143,15 @@ async def test_what_the_broker_did_by_itself_has_its_name_in_the_reason(told: Se
 
     assert (event.call, event.reason) == ("", "guard HOLD: they left")
     assert (event.before, event.after) == ("", "")
+
+
+async def test_what_the_replica_finds_bad_is_part_of_the_story(told: Served) -> None:
+    told.broker.troubled = (Trouble(name="postgres", error="DISK_FULL"),)
+
+    ended = await command(told)
+
+    assert "finds PostgreSQL in trouble: DISK_FULL." in ended.stdout
+    assert "What to do: Make room on PostgreSQL's disk." in ended.stdout
 
 
 @pytest.mark.parametrize(("asked", "limit"), [(0, 20), (1, 1), (200, 200)])

@@ -21,6 +21,7 @@ from broker.domain.grant import Grant, GrantState
 from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, Secret
 from broker.domain.story import story
+from broker.domain.trouble import Trouble
 from broker.ports import LeaseSeen, ListQuery
 from broker.service.explaining import Explanation
 from broker.service.guard import Released
@@ -124,6 +125,7 @@ class FakeBroker:
         self.rewraps = [RewrapProgress(key_id=7, total=3), RewrapProgress(key_id=7, total=3)]
         self.grants = {"acme": some_grant()}
         self.report = some_report()
+        self.troubled: tuple[Trouble, ...] = ()
         self.known = Known(grant=some_grant(), now=THE_NOW)
         self.lease = LeaseSeen(standing=LeaseStanding.FREE)
         self.waiting = asyncio.Event()
@@ -229,11 +231,17 @@ class FakeBroker:
         await self._ask("the fleet")
         return self.report
 
-    async def explain_grant(self, tenant: str, *, limit: int) -> Explanation:
+    def troubles(self) -> tuple[Trouble, ...]:
+        """Answers what is in `troubled`."""
+        return self.troubled
+
+    async def explain_grant(
+        self, tenant: str, *, limit: int, troubles: tuple[Trouble, ...]
+    ) -> Explanation:
         """Explains the grant by itself, without any record."""
         grant = await self.get_grant(tenant)
         await self._ask(AskedForStory(tenant=tenant, limit=limit))
-        known = replace(self.known, grant=grant)
+        known = replace(self.known, grant=grant, troubles=troubles)
         return Explanation(
             known=known,
             lease=self.lease,

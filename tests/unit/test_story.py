@@ -23,7 +23,8 @@ from broker.domain.grant import (
     UnreadablePair,
 )
 from broker.domain.history import AttemptOutcome
-from broker.domain.story import at, story
+from broker.domain.moments import at
+from broker.domain.story import story
 from support.grants import THE_NOW, some_attempt, some_grant, some_grant_under, some_reauth
 from support.known import A_MINUTE, known_of, some_disclosure, some_event, some_record
 
