@@ -36,8 +36,8 @@ HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "REFRESH_IN_PROGRESS": "try again",
         "GRANT_HELD": "on-call: so many refusals at once look like an incident, not like customers"
         " leaving; nothing is lost. Ask Pleo, then decide: token-broker guard discard, or confirm",
-        "STORE_UNAVAILABLE": "try again; on-call: token-broker status tells what is away, token-broker"
-        " doctor why",
+        "STORE_UNAVAILABLE": "try again; on-call: token-broker status tells what is away,"
+        " token-broker doctor why",
         "KEY_UNAVAILABLE": "on-call: roll the newest keyset out to every replica"
         " (token-broker keys status)",
         "RECORD_UNREADABLE": "on-call: a stored value was moved or altered; connecting the tenant"
