@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from broker.cli.checks import Check, bad, ok, skipped, warning
 from broker.cli.store_trouble import TROUBLE, in_words
 from broker.config import ServeSettings
+from broker.store.clock import ClockReading
 from broker.store.health import StoreStatus, key_ids_in_use, probe
 from broker.store.home import Home, HomeDiffersError, read_home
 from broker.store.pool import Pool, open_pool
@@ -18,10 +18,6 @@ from broker.store.sealing import Keyring
 from broker.wiring import home, pool_settings
 
 DATABASE_CHECKS: Final = ("database", "schema", "writable", "clock", "role", "home", "keys in use")
-
-_CLOCK_SKEW: Final = timedelta(seconds=5)
-"""Nothing is decided by our own clock, but logs are read by it; NTP keeps it within milliseconds,
-and asking took less than a second."""
 
 
 async def check_database(settings: ServeSettings, keyring: Keyring | None) -> list[Check]:
@@ -53,13 +49,14 @@ def _judge(status: StoreStatus) -> Iterator[Check]:
     else:
         mend = "BROKER_DATABASE_URL must lead to the primary"
         yield bad("writable", "read only, or a standby", mend=mend)
-    yield _judge_clock(abs(status.clock - datetime.now(UTC)))
+    yield judge_clock(status.clock)
 
 
-def _judge_clock(skew: timedelta) -> Check:
-    if skew <= _CLOCK_SKEW:
+def judge_clock(reading: ClockReading) -> Check:
+    """Nothing is decided by our own clock, but logs are read by it."""
+    if not reading.is_skewed:
         return ok("clock")
-    found = f"{skew.total_seconds():.0f} s from PostgreSQL's"
+    found = f"{abs(reading.skew).total_seconds():.0f} s from PostgreSQL's"
     return warning("clock", found, mend="synchronise the clocks (NTP)")
 
 

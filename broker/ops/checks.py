@@ -15,6 +15,7 @@ from broker.lease.client import RedisClient
 from broker.ops.health import Check, CheckResult, Need
 from broker.ops.pleo_watch import PleoWatch
 from broker.ops.redis_check import redis_result
+from broker.store.clock import ClockReading
 from broker.store.connecting import DatabaseUnfit
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
@@ -25,9 +26,6 @@ from broker.store.schema import PRIVILEGES_MISSING, SchemaFitness
 from broker.store.sealing import KeyDescription, Keyring
 
 _ALL: Final = frozenset(Need)
-
-CLOCK_SKEW: Final = timedelta(seconds=5)
-"""NTP keeps clocks within milliseconds; a few seconds are what nobody would look for."""
 
 EXPIRES_SOON_SHARE: Final = 10
 """Of its life: whoever renews certificates does it at half or two thirds, be it a year or an hour,
@@ -161,9 +159,8 @@ def _database_checks(subjects: Subjects) -> Iterator[Check]:
 
     async def postgres() -> CheckResult:
         nonlocal skew
-        before = datetime.now(UTC)
         status = await probe_postgres(subjects.pool)
-        skew = clock_result(status.clock, before=before, after=datetime.now(UTC))
+        skew = clock_result(status.clock)
         # A full disk answers reads: what was written meanwhile tells.
         return CheckResult(error=subjects.refused_write() if status.is_writable else "READ_ONLY")
 
@@ -199,15 +196,17 @@ def _local_checks(subjects: Subjects) -> Iterator[Check]:
         yield Check(name="certificate", probe=certificate)
 
 
-def clock_result(theirs: datetime, *, before: datetime, after: datetime) -> CheckResult:
-    """Judges our clock by PostgreSQL's, which was read between two looks at ours.
+def clock_result(reading: ClockReading) -> CheckResult:
+    """Judges our clock by PostgreSQL's.
 
     Nothing is decided by ours, but certificates are judged and logs are read by it.
     """
-    skew = (before + (after - before) / 2 - theirs).total_seconds()
-    is_far = abs(skew) > CLOCK_SKEW.total_seconds() + (after - before).total_seconds() / 2
     return CheckResult(
-        error="CLOCK_SKEWED" if is_far else "", details={"skew_seconds": round(skew, 3)}
+        error="CLOCK_SKEWED" if reading.is_skewed else "",
+        details={
+            "skew_seconds": round(reading.skew.total_seconds(), 3),
+            "known_within_seconds": round(reading.uncertainty.total_seconds(), 3),
+        },
     )
 
 

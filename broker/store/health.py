@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
+from broker.store.clock import ClockReading, look
 from broker.store.pool import Pool
 from broker.store.schema import SchemaFitness, read_schema
 
@@ -42,8 +42,7 @@ class StoreStatus:
 
     fitness: SchemaFitness
     is_writable: bool
-    clock: datetime
-    """PostgreSQL's."""
+    clock: ClockReading
 
 
 async def probe(pool: Pool) -> StoreStatus:
@@ -53,12 +52,14 @@ async def probe(pool: Pool) -> StoreStatus:
         StoreUnavailable: it does not answer.
     """
     version, fitness = await read_schema(pool)
+    before = look()
     (row,) = await pool.fetch(_PROBE)
+    clock = ClockReading(theirs=row["clock"], before=before, after=look())
     return StoreStatus(
         schema_version=version,
         fitness=fitness,
         is_writable=row["is_writable"],
-        clock=row["clock"],
+        clock=clock,
     )
 
 

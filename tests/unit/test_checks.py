@@ -6,10 +6,23 @@ from datetime import timedelta
 
 import pytest
 
+from broker.cli.checks import Outcome
+from broker.cli.database_checks import judge_clock
 from broker.ops.checks import CertificateLife, certificate_result, clock_result
+from broker.store.clock import ClockReading, Look
 from support.grants import THE_NOW
 
 SECOND = timedelta(seconds=1)
+
+
+def reading(theirs: timedelta, *, after: timedelta, took: timedelta | None = None) -> ClockReading:
+    """Returns what was read when theirs was so far from our first look, and our second so late."""
+    passed = after if took is None else took
+    return ClockReading(
+        theirs=THE_NOW + theirs,
+        before=Look(at=THE_NOW, monotonic=100.0),
+        after=Look(at=THE_NOW + after, monotonic=100.0 + passed.total_seconds()),
+    )
 
 
 @pytest.mark.parametrize(
@@ -22,15 +35,40 @@ SECOND = timedelta(seconds=1)
     ],
 )
 def test_a_clock_is_judged_by_postgresqls(skew: timedelta, error: str) -> None:
-    found = clock_result(THE_NOW - skew, before=THE_NOW, after=THE_NOW)
+    found = clock_result(reading(-skew, after=0 * SECOND))
 
     assert (found.error, found.details["skew_seconds"]) == (error, skew.total_seconds())
 
 
-def test_a_slow_answer_is_no_skew() -> None:
-    found = clock_result(THE_NOW, before=THE_NOW, after=THE_NOW + 12 * SECOND)
+@pytest.mark.parametrize("looked_after", [0, 3, 60, 120])
+def test_whenever_postgresql_looked_a_slow_answer_is_no_skew(looked_after: int) -> None:
+    slow = reading(looked_after * SECOND, after=120 * SECOND)
 
-    assert found.error == ""
+    assert not slow.is_skewed
+    assert clock_result(slow).details["known_within_seconds"] == 60.0
+
+
+@pytest.mark.parametrize(
+    ("theirs", "is_skewed"), [(-5, False), (-6, True), (17, False), (18, True)]
+)
+def test_skew_counts_beyond_what_a_delayed_answer_explains(theirs: int, *, is_skewed: bool) -> None:
+    delayed = reading(theirs * SECOND, after=12 * SECOND)
+
+    assert delayed.is_skewed is is_skewed
+    assert judge_clock(delayed).outcome is (Outcome.WARNING if is_skewed else Outcome.OK)
+
+
+def test_a_clock_that_was_set_back_meanwhile_is_not_judged_by_it() -> None:
+    """Our clock and PostgreSQL's are one: it read 19 s after us, then both were set back 20 s."""
+    moved = reading(19 * SECOND, after=0 * SECOND, took=20 * SECOND)
+
+    assert not moved.is_skewed
+
+
+def test_a_clock_that_was_set_ahead_meanwhile_is_not_judged_by_it() -> None:
+    moved = reading(0 * SECOND, after=3600 * SECOND, took=1 * SECOND)
+
+    assert not moved.is_skewed
 
 
 @pytest.mark.parametrize(
