@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc.aio
 import pytest
 
@@ -9,8 +11,22 @@ from broker.ops.metrics import Metrics
 from support.facts import KINDS, example_of
 from support.fleet import Fleet, until_true
 from support.onboarding import connect, expire, get, new_customer
-from support.queries import Exposed, alerts, dashboard_queries
+from support.queries import Exposed, alerts, dashboard_queries, selected
 from support.replica import Replica
+
+NOT_DRAWN = {
+    "token_broker_attempts_claimed": "follows what is answered, but for what was let go",
+    "token_broker_census_taken": "an alert watches it; there is nothing to see in it",
+    "token_broker_files_refused": "files_good says it, and for as long as it matters",
+    "token_broker_flights_ended": "calls that failed tell the same, with their code",
+    "token_broker_unreadable_records_met": "unreadable_records tells how many there are",
+    "process_virtual_memory_bytes": "resident memory is what runs out",
+    "python_info": "the image has it",
+    "python_gc_collections": "of no use to who is on call",
+    "python_gc_objects_collected": "of no use to who is on call",
+    "python_gc_objects_uncollectable": "of no use to who is on call",
+}
+"""Metrics without a panel, and why."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,6 +65,18 @@ async def test_every_query_names_what_a_running_broker_shows(two: Fleet) -> None
 
     assert {query: lack for query in queries if (lack := exposed.lacks(query))} == {}
     assert len(queries) > 60
+
+
+async def test_every_metric_is_drawn_or_is_left_out_for_a_reason(two: Fleet) -> None:
+    shown = await shown_by(two, two.replicas[0])
+    drawn = {name for query in dashboard_queries() for name in families_in(query)}
+
+    assert shown.families - drawn == NOT_DRAWN.keys()
+    assert len(drawn) > 40
+
+
+def families_in(query: str) -> set[str]:
+    return {re.sub(r"_(bucket|count|sum|total)$", "", each.name) for each in selected(query)}
 
 
 async def is_counted(two: Fleet) -> bool:

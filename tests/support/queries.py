@@ -45,11 +45,15 @@ class Exposed:
     names: set[str] = field(default_factory=set)
     values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     gauges: set[str] = field(default_factory=set)
+    families: set[str] = field(default_factory=set)
+    """Names of metrics, without what a sample's name has at its end."""
 
     def take(self, families: Iterable[Metric]) -> None:
         """Adds what is shown there."""
         for family in families:
             self.names |= set(_sample_names(family))
+            if not family.name.endswith("_created"):  # made by the client library, of no interest
+                self.families.add(family.name)
             if family.type == "gauge":
                 self.gauges.add(family.name)
             for sample in family.samples:
