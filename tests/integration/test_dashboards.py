@@ -13,6 +13,10 @@ from support.fleet import Fleet, until_true
 from support.onboarding import connect, expire, get, new_customer
 from support.queries import Exposed, alerts, dashboard_queries, selected
 from support.replica import Replica
+from support.typed import documents
+
+SERIES = r"\b(?:token_broker|process)_\w+(?:\{[^}]*\})?"
+"""A metric that a document names, with the labels that it names."""
 
 NOT_DRAWN = {
     "token_broker_attempts_claimed": "follows what is answered, but for what was let go",
@@ -73,6 +77,15 @@ async def test_every_metric_is_drawn_or_is_left_out_for_a_reason(two: Fleet) -> 
 
     assert shown.families - drawn == NOT_DRAWN.keys()
     assert len(drawn) > 40
+
+
+async def test_every_metric_that_a_document_names_is_shown(two: Fleet) -> None:
+    exposed = with_labels_of_rare_facts(await shown_by(two, two.replicas[0]))
+    exposed.names |= exposed.families
+    named = {found for path in documents() for found in re.findall(SERIES, path.read_text())}
+
+    assert {series: lack for series in named if (lack := exposed.lacks(series))} == {}
+    assert len(named) > 25
 
 
 def families_in(query: str) -> set[str]:
