@@ -39,6 +39,7 @@ from bench import (
     polling,
     rotating,
     starting,
+    telemetry,
     watch,
 )
 from bench.figures import Figure, Measurement
@@ -59,6 +60,9 @@ def measurements(*, is_full: bool) -> Sequence[Measurement]:
         ),
         Measurement(
             name="mtls", pairs=pairs, measure=partial(hot_path.over_mutual_tls, calls=calls)
+        ),
+        Measurement(
+            name="telemetry", pairs=pairs, measure=partial(telemetry.over_none, calls=calls)
         ),
         Measurement(name="tail", pairs=pairs, measure=partial(hot_path.tail_at_half, calls=calls)),
         Measurement(name="memory", pairs=3, measure=partial(keeping.kept_tokens, copies=copies)),

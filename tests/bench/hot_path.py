@@ -65,7 +65,7 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Transport:
+class Transport:
     """How both servers are reached."""
 
     credentials: grpc.ServerCredentials | None = None
@@ -96,7 +96,7 @@ class _Empty(grpc.GenericRpcHandler):
 
 
 @dataclass(frozen=True, slots=True)
-class _Spent:
+class Spent:
     """What calls took."""
 
     of_processor: float
@@ -105,10 +105,10 @@ class _Spent:
 
 async def over_clear_text(pairs: int, step: Step, *, calls: int) -> Figure:
     """Measures it as it is on loopback: no identities, metrics and log on."""
-    async with _callers(_Transport(), has_many=True) as callers:
-        spent = await _pairs(pairs, step, lambda: _by_turns(callers, calls))
+    async with _callers(Transport(), has_many=True) as callers:
+        spent = await pairs_of(pairs, step, lambda: by_turns(callers, calls))
     many = median(_ratios(spent, of=2))
-    figure = _figure("GetAccessToken from memory", spent, calls=calls, aim=0.95)
+    figure = figure_of("GetAccessToken from memory", spent, calls=calls, aim=0.95)
     return replace(figure, note=f"{figure.note}; {_TENANTS:,} tenants in turn: {many:.3f}")
 
 
@@ -116,8 +116,8 @@ async def over_mutual_tls(pairs: int, step: Step, *, calls: int) -> Figure:
     """Measures it as in production: certificates, a policy, metrics, log and disclosures."""
     with tempfile.TemporaryDirectory() as folder:
         async with _callers(_mutual_tls(Path(folder))) as callers:
-            spent = await _pairs(pairs, step, lambda: _by_turns(callers, calls))
-    figure = _figure("the same with mutual TLS and policy", spent, calls=calls, aim=0.90)
+            spent = await pairs_of(pairs, step, lambda: by_turns(callers, calls))
+    figure = figure_of("the same with mutual TLS and policy", spent, calls=calls, aim=0.90)
     return replace(figure, baseline=f"{figure.baseline}, mutual TLS")
 
 
@@ -125,9 +125,9 @@ async def tail_at_half(pairs: int, step: Step, *, calls: int) -> Figure:
     """Measures the slowest hundredth of calls over mutual TLS, at half of what ours can answer."""
     with tempfile.TemporaryDirectory() as folder:
         async with _callers(_mutual_tls(Path(folder))) as callers:
-            warm = [await _by_turns(callers, calls) for _ in range(3)]
+            warm = [await by_turns(callers, calls) for _ in range(3)]
             rate = calls / median(each[0].of_clock for each in warm) / 2
-            found = await _pairs(pairs, step, lambda: _tails(callers, calls, rate=rate))
+            found = await pairs_of(pairs, step, lambda: _tails(callers, calls, rate=rate))
     return Figure(
         name="its p99 at half of saturation",
         baseline="an empty grpc.aio method, mutual TLS",
@@ -139,7 +139,7 @@ async def tail_at_half(pairs: int, step: Step, *, calls: int) -> Figure:
     )
 
 
-async def _pairs(pairs: int, step: Step, take: Callable[[], Awaitable[T]]) -> Sequence[T]:
+async def pairs_of(pairs: int, step: Step, take: Callable[[], Awaitable[T]]) -> Sequence[T]:
     """Takes them; the first only warms up."""
     await take()
     found = []
@@ -149,7 +149,7 @@ async def _pairs(pairs: int, step: Step, take: Callable[[], Awaitable[T]]) -> Se
     return found
 
 
-async def _by_turns(callers: Sequence[StandingCaller], calls: int) -> Sequence[_Spent]:
+async def by_turns(callers: Sequence[StandingCaller], calls: int) -> Sequence[Spent]:
     """Returns what so many calls of each took."""
     spent = [[0.0, 0.0] for _ in callers]
     for turn in range(max(2, calls // _TURN)):
@@ -158,7 +158,7 @@ async def _by_turns(callers: Sequence[StandingCaller], calls: int) -> Sequence[_
             await callers[number].as_fast(min(_TURN, calls // 2))
             spent[number][0] += time.process_time() - began[1]
             spent[number][1] += time.perf_counter() - began[0]
-    return [_Spent(*each) for each in spent]
+    return [Spent(*each) for each in spent]
 
 
 async def _tails(
@@ -173,11 +173,12 @@ async def _tails(
     return ours, empty
 
 
-def _ratios(spent: Sequence[Sequence[_Spent]], *, of: int = 0) -> list[float]:
+def _ratios(spent: Sequence[Sequence[Spent]], *, of: int = 0) -> list[float]:
     return [each[1].of_processor / each[of].of_processor for each in spent]
 
 
-def _figure(name: str, spent: Sequence[Sequence[_Spent]], *, calls: int, aim: float) -> Figure:
+def figure_of(name: str, spent: Sequence[Sequence[Spent]], *, calls: int, aim: float) -> Figure:
+    """Returns the first caller's calls to a second of processor time, over the second's."""
     by_clock = median(each[1].of_clock / each[0].of_clock for each in spent)
     return Figure(
         name=name,
@@ -195,11 +196,11 @@ def _figure(name: str, spent: Sequence[Sequence[_Spent]], *, calls: int, aim: fl
 
 @asynccontextmanager
 async def _callers(
-    transport: _Transport, *, has_many: bool = False
+    transport: Transport, *, has_many: bool = False
 ) -> AsyncIterator[Sequence[StandingCaller]]:
     """Serves both, and connects: to ours, to the empty one, and with many tenants to ours."""
     async with fleet() as world, watchers_of() as watchers, AsyncExitStack() as opened:
-        tenants = _connected(world, _TENANTS if has_many else 0)
+        tenants = connected(world, _TENANTS if has_many else 0)
         port = await opened.enter_async_context(
             serving_at(
                 world,
@@ -208,10 +209,10 @@ async def _callers(
                 gate=transport.gate,
             )
         )
-        ours = _target(port, transport)
-        answer = await _answered_by(ours)
+        ours = target_of(port, transport)
+        answer = await answered_by(ours)
         empty = await opened.enter_async_context(_serving_empty(answer, transport))
-        callers = [standing_caller(ours), standing_caller(_target(empty, transport))]
+        callers = [standing_caller(ours), standing_caller(target_of(empty, transport))]
         if has_many:
             callers.append(standing_caller(ours, [_asking_for(each) for each in tenants]))
         made = [await opened.enter_async_context(each) for each in callers]
@@ -220,7 +221,7 @@ async def _callers(
         yield made
 
 
-def _connected(world: Fleet, count: int) -> Sequence[str]:
+def connected(world: Fleet, count: int) -> Sequence[str]:
     """Connects `acme` and so many others, and returns those."""
     now, tenants = virtual_now(), [f"tenant-{number}" for number in range(count)]
     for tenant in ("acme", *tenants):
@@ -236,7 +237,8 @@ def _asking_for(tenant: str) -> bytes:
     return GetAccessTokenRequest(tenant=tenant).SerializeToString()
 
 
-def _target(port: int, transport: _Transport) -> Target:
+def target_of(port: int, transport: Transport) -> Target:
+    """Returns whom to ask for `acme`'s token."""
     return Target(
         port=port,
         method=_METHOD,
@@ -245,7 +247,7 @@ def _target(port: int, transport: _Transport) -> Target:
     )
 
 
-async def _answered_by(target: Target) -> bytes:
+async def answered_by(target: Target) -> bytes:
     """Returns what the broker answers, and has it in memory from then on."""
     async with channel_to(target.port, target.certificates) as channel:
         method: Unary = channel.unary_unary(target.method)
@@ -253,7 +255,7 @@ async def _answered_by(target: Target) -> bytes:
 
 
 @asynccontextmanager
-async def _serving_empty(answer: bytes, transport: _Transport) -> AsyncIterator[int]:
+async def _serving_empty(answer: bytes, transport: Transport) -> AsyncIterator[int]:
     address = "127.0.0.1:0"
     empty = grpc.aio.server(options=server_options(ServerSettings(address=address)))
     empty.add_generic_rpc_handlers((_Empty(answer),))
@@ -269,7 +271,7 @@ async def _serving_empty(answer: bytes, transport: _Transport) -> AsyncIterator[
         await empty.stop(0)
 
 
-def _mutual_tls(folder: Path) -> _Transport:
+def _mutual_tls(folder: Path) -> Transport:
     authority = Authority()
     cert, key = authority.issue(dns("localhost")).write(folder, "tls")
     authority.issue(dns("exporter.example.org")).write(folder, "caller")
@@ -288,6 +290,4 @@ def _mutual_tls(folder: Path) -> _Transport:
     plain = grpc.ssl_server_credentials(
         [(key.read_bytes(), cert.read_bytes())], authority.cert, require_client_auth=True
     )
-    return _Transport(
-        credentials=made.credentials, plain=plain, gate=made.gate, certificates=folder
-    )
+    return Transport(credentials=made.credentials, plain=plain, gate=made.gate, certificates=folder)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from bench import hot_path, keeping
+from bench import hot_path, keeping, telemetry
 from bench.__main__ import run, table, write
 from bench.figures import Figure, Measurement, Pair
 
@@ -26,8 +26,10 @@ def some_figure(*ratios: float, is_floor: bool = True) -> Figure:
     )
 
 
-@pytest.mark.parametrize("over", [hot_path.over_clear_text, hot_path.over_mutual_tls])
-async def test_a_token_from_memory_is_measured_against_nothing(over: hot_path.Measure) -> None:
+@pytest.mark.parametrize(
+    "over", [hot_path.over_clear_text, hot_path.over_mutual_tls, telemetry.over_none]
+)
+async def test_a_token_from_memory_is_measured_against_a_baseline(over: hot_path.Measure) -> None:
     steps: list[None] = []
 
     figure = await over(1, lambda: steps.append(None), calls=60)
