@@ -78,12 +78,8 @@ class Reporter:
         )
 
     def troubles(self) -> tuple[Trouble, ...]:
-        """See the port. What was not asked yet is not bad."""
-        return tuple(
-            Trouble(name=each.name, error=each.last_error)
-            for each in self.health.snapshot().checks
-            if not each.is_good and each.age is not None
-        )
+        """See the port."""
+        return self.health.snapshot().troubles
 
 
 async def _in_time(count: Callable[[], Awaitable[T]]) -> T | None:

@@ -6,13 +6,14 @@ the customer through the consent again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, assert_never
 
-from broker.domain.breaker import BreakerCause
+from broker.domain.breaker import Breaker, BreakerCause
 from broker.domain.explanation import Known
 from broker.domain.grant import Doubt, FailureKind, Grant, GrantState, ReauthCause, UnreadablePair
 from broker.domain.guard import GuardState
-from broker.domain.trouble import advice_on
+from broker.domain.trouble import Trouble, advice_on
 
 NOTHING: Final = "Nothing: it works."
 
@@ -40,12 +41,24 @@ def what_to_do(known: Known) -> str:
     own = _about(known)
     if known.grant.state is GrantState.REVOKED:
         return own
-    # An open breaker is told of with what closes it, which Pleo's last answer does not say.
-    pleo = () if known.breaker else ("pleo",)
-    first = advice_on(known.troubles, "postgres", "schema", "home", "keyset", *pleo)
+    first = advice_on(known.troubles, *_in_the_way(known.breaker))
     if not first:
         return own
     return first if own in {NOTHING, _WAIT} else f"{first} Then: {own}"
+
+
+def what_to_do_around(troubles: Sequence[Trouble], breaker: Breaker | None) -> str:
+    """Returns the advice where no grant is asked about; empty: there is nothing to do."""
+    first = advice_on(troubles, *_in_the_way(breaker), "redis")
+    return " ".join(filter(None, (first, _BREAKER[breaker.cause] if breaker else "")))
+
+
+def _in_the_way(breaker: Breaker | None) -> Sequence[str]:
+    """Returns the checks without which nothing is renewed.
+
+    An open breaker is told of with what closes it, which Pleo's last answer does not say.
+    """
+    return ("postgres", "schema", "home", "keyset", *(() if breaker else ("pleo",)))
 
 
 def _about(known: Known) -> str:

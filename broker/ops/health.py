@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final, Never, TypeAlias
 
 from broker.domain.facts import LoopFailed
+from broker.domain.trouble import Trouble
 from broker.ports import Observer
 
 # Law 6 gives five seconds until all replicas act on what one learnt; health is no slower.
@@ -112,6 +113,15 @@ class HealthSnapshot:
             if state.name == name:
                 return state
         raise KeyError(name)
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What is not good. What was not asked yet is not bad."""
+        return tuple(
+            Trouble(name=each.name, error=each.last_error)
+            for each in self.checks
+            if not each.is_good and each.age is not None
+        )
 
     @property
     def can_serve(self) -> bool:

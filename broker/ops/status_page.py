@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from html import escape
 from typing import Final
 
+from broker.domain.advice import what_to_do_around
 from broker.domain.breaker import Breaker
 from broker.domain.fleet_report import AttemptHour, AttemptLine, FleetTally
 from broker.domain.guard import Guard, GuardState
@@ -78,13 +79,18 @@ def _header(view: StatusView) -> str:
     more = "".join(f"<li>{each}</li>" for each in further)
     return (
         f'<header class="{mood}"><p>Token broker, {where}</p><h1>{headline}</h1>'
-        f'<ul class="further">{more}</ul><ul class="abilities">{told}</ul></header>'
+        f'<ul class="further">{more}</ul><ul class="abilities">{told}</ul>{_deed(view)}</header>'
     )
+
+
+def _deed(view: StatusView) -> str:
+    deed = what_to_do_around(view.health.troubles, view.breaker)
+    return f'<p class="deed">What to do: {escape(deed)}</p>' if deed else ""
 
 
 def _verdict(view: StatusView) -> Sequence[str]:
     """Returns the mood, and what is wrong in words, the worst first."""
-    bad = [each.name for each in view.health.checks if not each.is_good and each.name != "breaker"]
+    bad = [f"{each.name} ({each.error})" for each in view.health.troubles if each.name != "breaker"]
     wrong = (
         ("bad", "Stopping", view.health.is_draining),
         ("bad", "Not ready", not (view.health.is_ready or view.health.is_draining)),
@@ -130,14 +136,19 @@ def _check(state: CheckState) -> str:
         light = '<span class="light">not asked yet</span>'
     else:
         light = _light(is_good=state.is_good, good="well", bad="NOT WELL")
-    details = ", ".join(f"{name} {value}" for name, value in state.details.items())
-    words = [escape(details.replace("_", " "))] if details else []
+    details = ", ".join(_detail(name, value) for name, value in state.details.items())
+    words = [escape(details)] if details else []
     if state.last_error and state.last_error_age is not None:
         when = "now" if not state.is_good else f"{span(state.last_error_age)} ago"
         words.append(
             f"{'' if not state.is_good else 'last error '}{escape(state.last_error)} {when}"
         )
     return f"<dt>{escape(state.name)}</dt><dd>{light}{_small(words)}</dd>"
+
+
+def _detail(name: str, value: object) -> str:
+    what, unit = (name.removesuffix("_seconds"), " s") if name.endswith("_seconds") else (name, "")
+    return f"{what.replace('_', ' ')} {value}{unit}"
 
 
 def _small(words: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ body { background: var(--page); color: var(--text); margin: 0 auto; max-width: 6
 header { background: var(--card); border: 1px solid var(--line); border-left: .5rem solid;
   border-radius: .5rem; padding: .75rem 1rem; }
 header p { color: var(--quiet); margin: 0; }
+header .deed { color: var(--text); margin-top: .5rem; }
 header.good { border-left-color: var(--good); }
 header.worse { border-left-color: var(--worse); }
 header.bad { border-left-color: var(--bad); }
@@ -71,6 +72,8 @@ code { font-size: .9em; }
 footer { color: var(--quiet); font-size: .85rem; }
 @media (min-width: 48rem) {
   main { grid-template-columns: 1fr 1fr; }
+  main { align-items: start; }
+  section:first-child { grid-row: span 3; align-self: stretch; }
   .wide { grid-column: 1 / -1; }
   .detail { display: table-cell; }
   td small { display: inline; margin-left: .4rem; white-space: nowrap; } }

@@ -67,7 +67,7 @@ def test_a_fleet_that_is_well_is_said_to_be() -> None:
 
 
 HEADLINES: dict[str, StatusView] = {
-    "Not well: redis": some_view(health=WITHOUT_REDIS),
+    "Not well: redis (REDIS_UNREACHABLE)": some_view(health=WITHOUT_REDIS),
     "Not ready": some_view(health=replace(WELL, is_ready=False)),
     "Stopping": some_view(health=replace(WELL, is_ready=False, is_draining=True)),
     "The breaker is open: nothing is presented to Pleo": some_view(breaker=OPEN),
@@ -85,6 +85,30 @@ def test_what_else_is_wrong_is_said_below() -> None:
 
     assert "The breaker is open: nothing is presented to Pleo" in said
     assert "Not well: redis" in said
+
+
+@pytest.mark.parametrize(
+    ("view", "deed"),
+    [
+        (some_view(health=WITHOUT_REDIS), "What to do: Bring Redis back."),
+        (some_view(breaker=OPEN), "What to do: Mend our client at Pleo or its secret"),
+        (IN_TROUBLE, "Callers are only slower without it. Mend our client at Pleo"),
+    ],
+)
+def test_what_to_do_is_said_at_the_top(view: StatusView, deed: str) -> None:
+    assert deed in words_of(view).partition("Dependencies")[0]
+
+
+def test_where_all_is_well_there_is_nothing_to_do() -> None:
+    assert "What to do" not in words_of(some_view())
+
+
+def test_a_detail_in_seconds_is_read_as_a_time() -> None:
+    clock = replace(WELL.checks[1], name="clock", details={"skew_seconds": -0.006})
+
+    said = words_of(some_view(health=replace(WELL, checks=(clock,))))
+
+    assert "clock well skew -0.006 s" in said
 
 
 def test_lights_are_told_in_words_too() -> None:
