@@ -119,15 +119,23 @@ class KeysetCheck:
         self._compared: Sequence[KeyDescription] | None = None
 
     async def probe(self) -> CheckResult:
-        """Compares with the keys that rows are under, at the start and when the keyset changes."""
+        """Compares with the keys that rows are under: first, when the keyset changes, in trouble.
+
+        A key that is missed later takes no readiness: one row under a key of nobody's would take
+        all replicas away from all other tenants.
+        """
         keyring = self._subjects.keyring
         keyring.reload_if_changed()
         keys = keyring.describe()
-        if keys != self._compared:
-            # Once with these keys: what is sealed later is sealed with a key that is known here.
+        if keys != self._compared or keyring.missing:
+            # Otherwise once with these keys: what is sealed later is, if keys are rolled out before
+            # they seal, sealed with one that is known here.
             in_use = await key_ids_in_use(self._subjects.pool)
-            if not all(keyring.can_open(key_id) for key_id in in_use):
-                return CheckResult(error=KeyUnavailable.reason, is_own_fault=True)
+            lacking = {key_id for key_id in in_use if not keyring.can_open(key_id)}
+            keyring.missing &= lacking
+            if lacking:
+                is_own_fault = keys != self._compared
+                return CheckResult(error=KeyUnavailable.reason, is_own_fault=is_own_fault)
             self._compared = keys
         # The keys that were read last go on: worth a look, and no reason to stop serving.
         return CheckResult(

@@ -94,6 +94,9 @@ REFUSED_SECONDS: Final = 15.0
 """Until a file that could not be read is tried again, unless it is replaced before: a KMS that is
 away may keep the event loop for a second each time, and every value that is sealed looks here."""
 
+_MOST_MISSING: Final = 100
+"""A keyset has a handful of keys; who writes rubbish into rows is not to fill our memory."""
+
 _TRIAL: Final = Place(table="none", tenant="none", field="trial", row="none")
 
 
@@ -119,6 +122,8 @@ class Keyring:
         self._stamp = _stamp(path)
         self._keyset = _read_keyset(path, unwrapper)
         self.problem: str | None = None
+        self.missing: set[int] = set()
+        """Keys that values were under which could not be opened here for want of them."""
 
     @classmethod
     def from_file(
@@ -197,6 +202,8 @@ class Keyring:
         """
         key_id = {"key_id": str(sealed.key_id)}
         if not self.can_open(sealed.key_id):
+            if len(self.missing) < _MOST_MISSING:
+                self.missing.add(sealed.key_id)
             message = "the keyset lacks the key of a row: roll the newest keyset out"
             raise KeyUnavailable(message, tenant=place.tenant, metadata=key_id)
         data = place.associated_data()

@@ -137,9 +137,7 @@ async def play(names: Sequence[str]) -> list[Told]:
 def main() -> int:
     """Returns the exit code: 1 where anything was missing, false, or stayed."""
     parser = argparse.ArgumentParser(prog="make lights", description=__doc__)
-    parser.add_argument(
-        "faults", nargs="*", help="names of faults; none: all twelve, and the control"
-    )
+    parser.add_argument("faults", nargs="*", help="names of faults; none: all, and the control")
     parser.add_argument(
         "--json", type=Path, help="where the table is written, with the metrics that moved"
     )

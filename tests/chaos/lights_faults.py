@@ -1,10 +1,12 @@
-"""The twelve faults: how each begins and ends, and what must and what may be seen of it."""
+"""The faults: how each begins and ends, and what must and what may be seen of it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
@@ -12,6 +14,7 @@ import asyncpg
 from broker.sandbox.faults import Hang, Step, rate_limit, refuse
 from chaos.lights_scene import Scene, end_skewed, faketime, start_skewed
 from support.certificates import A_DAY
+from support.keysets import add_key, promote_key
 from support.onboarding import EXPIRE, execute
 
 Act = Callable[[Scene], Awaitable[None]]
@@ -139,6 +142,36 @@ async def renew(scene: Scene) -> None:
     scene.certify(starts=-A_DAY, ends=89 * A_DAY)
 
 
+_A_ROUND_SECONDS: Final = 6.0
+"""For a replica to read its keyset anew (3 s), and then to refresh some customers."""
+
+
+async def promote_too_early(scene: Scene) -> None:
+    """Has all brokers but one seal with a key that the one was never given."""
+    promote_key(scene.keyset, add_key(scene.keyset))
+    # What the first has sealed, the second is asked for.
+    await asyncio.sleep(_A_ROUND_SECONDS)
+    scene.shift = 1
+
+
+async def roll_out(scene: Scene) -> None:
+    """Gives it to that one as well."""
+    scene.shift = 0
+    scene.roll_out()
+
+
+async def grow_old(scene: Scene) -> None:
+    """Has a year and more pass over the keyset of all."""
+    scene.date_keysets(ago=_LONG_AGO)
+
+
+async def rotate(scene: Scene) -> None:
+    """Has it written today."""
+    scene.date_keysets(ago=timedelta(0))
+
+
+_LONG_AGO: Final = timedelta(days=500)
+
 _STORE: Final = frozenset({"readyz postgres", "grpc postgres", "can_refresh", "can_persist"})
 _STORE_CHECKS: Final = frozenset({"readyz schema", "readyz home", "readyz keyset", "readyz clock"})
 _CALLERS: Final = frozenset(
@@ -191,5 +224,9 @@ FAULTS: Final = (
            alerts=["TokenBrokerClockSkewed"]),
     _fault("certificate expires soon", (age, renew), lights=frozenset({"readyz certificate"}),
            alerts=["TokenBrokerCertificateExpires"]),
+    _fault("a key missing", (promote_too_early, roll_out),
+           lights=frozenset({"readyz keyset", "can_refresh", "can_persist"}),
+           alerts=["TokenBrokerKeysetUnusable"], may=_CALLERS),
+    _fault("keys old", (grow_old, rotate), alerts=["TokenBrokerKeysetOld"]),
 )  # fmt: skip
 """The first is the control: whatever is seen of it is a false alarm."""

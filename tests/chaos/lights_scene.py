@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,9 @@ callers:
 """
 """Of the broker with TLS, whom nobody calls: its certificate is looked at."""
 
+KEYSET: Final = "keyset.json"
+"""The own copy of the second broker, in the folder."""
+
 _FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
@@ -65,6 +69,9 @@ class Scene:
     calling: asyncio.Event = field(default_factory=asyncio.Event)
     """Unset: callers keep still."""
 
+    shift: int = 0
+    """Every other customer is asked for at the same broker, the rest at the other; 1: crosswise."""
+
     lags: list[float] = field(default_factory=list)
     """How late this process's timers came: its proxies stand between the brokers and the rest."""
 
@@ -80,6 +87,23 @@ class Scene:
         """Puts a certificate in place."""
         self.authority.issue(dns("localhost"), starts=starts, ends=ends).write(self.folder, "tls")
 
+    @property
+    def keyset(self) -> Path:
+        """The keyset of all brokers but the second, which has its own copy."""
+        return Path(self.brokers.settings()["BROKER_KEYSET_FILE"])
+
+    def roll_out(self) -> None:
+        """Gives the second broker the others' keyset, as a mounted secret is replaced."""
+        newer = self.folder / "keyset.new"
+        newer.write_text(self.keyset.read_text())
+        newer.rename(self.folder / KEYSET)
+
+    def date_keysets(self, *, ago: timedelta) -> None:
+        """Has all keysets written so long ago."""
+        at = time.time() - ago.total_seconds()
+        for path in (self.keyset, self.folder / KEYSET):
+            os.utime(path, (at, at))
+
 
 async def ask_for_ever(scene: Scene) -> None:
     """Calls for one tenant after the other, each with a token that has just ended."""
@@ -90,7 +114,7 @@ async def ask_for_ever(scene: Scene) -> None:
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await execute(scene.brokers.database_url, EXPIRE, [customer.tenant])
         with suppress(grpc.aio.AioRpcError):
-            replica = scene.callable[number % 2]
+            replica = scene.callable[(number + scene.shift) % 2]
             await get(replica.tokens, customer.tenant, seconds=3)
 
 
@@ -135,7 +159,9 @@ async def scene_of(run: RunDirectory) -> AsyncIterator[Scene]:
         (folder / "ca.crt").write_bytes(made.authority.cert)
         made.certify(starts=-A_DAY, ends=89 * A_DAY)
         made.settings |= settings
-        await brokers.start(2, **settings)
+        made.roll_out()
+        await brokers.start(1, **settings)
+        await brokers.start(1, **settings, BROKER_KEYSET_FILE=str(folder / KEYSET))
         tls = {"BROKER_TLS_CERT_FILE": str(folder / "tls.crt"),
                "BROKER_TLS_KEY_FILE": str(folder / "tls.key"),
                "BROKER_TLS_CLIENT_CA_FILE": str(folder / "ca.crt"),

@@ -63,5 +63,5 @@ def test_every_fault_but_the_control_has_something_to_do_in_the_runbook(fault: F
     assert document_of(seen(fault))["missing"] == []
 
 
-def test_there_are_twelve_faults_and_a_control() -> None:
-    assert len({each.name for each in FAULTS}) == len(FAULTS) == 13
+def test_there_are_fourteen_faults_and_a_control() -> None:
+    assert len({each.name for each in FAULTS}) == len(FAULTS) == 15

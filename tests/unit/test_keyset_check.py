@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from broker.domain.errors import KeyUnavailable
 from broker.ops.checks import KeysetCheck, Subjects
 from broker.ops.pleo_watch import PleoWatch
 from broker.store.home import Home
 from broker.store.keysets import read_keyset_file
-from broker.store.sealing import Keyring, generate_keyset
+from broker.store.sealing import Keyring, Place, generate_keyset
 from support.keysets import add_key, promote_key, remove_key
+
+A_PLACE = Place(table="grants", tenant="acme", field="refresh_token", row="7")
 
 THE_HOME = Home(name="default", environment="custom", token_url="", client_id="")
 
@@ -44,12 +47,17 @@ def rows(path: Path) -> Rows:
 
 
 @pytest.fixture
-def check(path: Path, rows: Rows) -> KeysetCheck:
+def keyring(path: Path) -> Keyring:
+    return Keyring.from_file(path)
+
+
+@pytest.fixture
+def check(keyring: Keyring, rows: Rows) -> KeysetCheck:
     subjects = Subjects(
         pool=rows,  # type: ignore[arg-type]  # one method of it
         refused_write=str,
         redis=None,  # type: ignore[arg-type]  # not asked
-        keyring=Keyring.from_file(path),
+        keyring=keyring,
         home=THE_HOME,
         pleo=PleoWatch(),
         on_refused=lambda _: None,
@@ -92,6 +100,36 @@ async def test_a_keyset_that_changes_is_compared_again(
 
     assert rows.asked == 3
     assert (too_early.error, too_early.is_own_fault) == ("KEY_UNAVAILABLE", True)
+
+
+async def test_a_key_that_others_promoted_too_early_takes_no_readiness(
+    check: KeysetCheck, rows: Rows, path: Path, keyring: Keyring
+) -> None:
+    await check.probe()
+    theirs = path.with_name("theirs.json")
+    theirs.write_text(path.read_text())
+    promote_key(theirs, newer := add_key(theirs))
+    sealed = Keyring.from_file(theirs).seal(b"a value", A_PLACE)
+    rows.in_use.add(newer)
+
+    with pytest.raises(KeyUnavailable):
+        keyring.unseal(sealed, A_PLACE)
+    missing = await check.probe()
+    path.write_text(theirs.read_text())
+    there = await check.probe()
+
+    assert (missing.error, missing.is_own_fault) == ("KEY_UNAVAILABLE", False)
+    assert (there.error, keyring.unseal(sealed, A_PLACE)) == ("", b"a value")
+
+
+async def test_a_key_that_no_row_is_under_any_more_is_missed_no_more(
+    check: KeysetCheck, rows: Rows, keyring: Keyring
+) -> None:
+    keyring.missing.add(99)
+    await check.probe()
+    await check.probe()
+
+    assert (rows.asked, keyring.missing) == (1, set())
 
 
 async def test_a_broken_file_is_told_and_takes_nothing_away(check: KeysetCheck, path: Path) -> None:
