@@ -49,8 +49,9 @@ def what_to_do(known: Known) -> str:
 
 def what_to_do_around(troubles: Sequence[Trouble], breaker: Breaker | None) -> str:
     """Returns the advice where no grant is asked about; empty: there is nothing to do."""
-    first = advice_on(troubles, *_in_the_way(breaker), "redis")
-    return " ".join(filter(None, (first, _BREAKER[breaker.cause] if breaker else "")))
+    first = advice_on(troubles, *_in_the_way(breaker))
+    last = advice_on(troubles, "redis")  # nobody fails for it
+    return " ".join(filter(None, (first, _BREAKER[breaker.cause] if breaker else "", last)))
 
 
 def _in_the_way(breaker: Breaker | None) -> Sequence[str]:

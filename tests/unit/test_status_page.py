@@ -92,7 +92,7 @@ def test_what_else_is_wrong_is_said_below() -> None:
     [
         (some_view(health=WITHOUT_REDIS), "What to do: Bring Redis back."),
         (some_view(breaker=OPEN), "What to do: Mend our client at Pleo or its secret"),
-        (IN_TROUBLE, "Callers are only slower without it. Mend our client at Pleo"),
+        (IN_TROUBLE, "and none is harmed. Bring Redis back."),
     ],
 )
 def test_what_to_do_is_said_at_the_top(view: StatusView, deed: str) -> None:
