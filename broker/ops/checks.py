@@ -212,7 +212,7 @@ def clock_result(reading: ClockReading) -> CheckResult:
     return CheckResult(
         error="CLOCK_SKEWED" if reading.is_skewed else "",
         details={
-            "skew_seconds": round(reading.skew.total_seconds(), 3),
+            "skew_seconds": round(reading.skew.total_seconds(), 3) + 0.0,  # none of them "-0.0"
             "known_within_seconds": round(reading.uncertainty.total_seconds(), 3),
         },
     )
