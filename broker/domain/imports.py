@@ -73,7 +73,12 @@ class TakeOver:
     """The token may be presented, or kept unpresented while its access token lives."""
 
 
-ImportStep: TypeAlias = Existing | Rejected | Unreadable | WouldReplace | TakeOver
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """It was presented as often as may be, and nobody has noted an answer to the last time yet."""
+
+
+ImportStep: TypeAlias = Existing | Rejected | Unreadable | WouldReplace | TakeOver | Spent
 
 ALREADY_PRESENTED: Final = "already_presented"
 """The error of a token whose grant has been revoked since: it was rotated, or may have been."""
@@ -106,7 +111,7 @@ def _known(record: Import, grant: Grant) -> ImportStep | None:
     if record.outcome is ImportOutcome.REFUSED:
         return Rejected(error=record.error)
     if record.presentations >= MOST_PRESENTATIONS:
-        return Rejected(error=OUTCOME_UNKNOWN)
+        return Spent()
     if record.error == SUPERSEDED and record.refresh_token is None:
         return Unreadable()
     return None

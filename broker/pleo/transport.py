@@ -44,6 +44,16 @@ _STAGES: Final = {
     "http11.send_request_headers.started": "send",
 }
 
+_WAY_TO_THE_REST: Final = (
+    "_httpcore_stream",
+    "_stream",
+    "_connection",
+    "_h11_state",
+    "trailing_data",
+)
+"""From a response's stream to what h11 has received beyond it. None of it is httpx's or httpcore's
+word (0.28, 1.0): tests/integration/test_pleo_wire.py notices where the way has changed."""
+
 TRANSPORT_ERRORS: Final = (httpx.HTTPError, OSError)
 """What a conversation ends with. OSError: httpcore lets TLS errors while reading through."""
 
@@ -95,11 +105,25 @@ class Body:
             # Not httpx's ways of reading, which keep nothing back of what they unpack.
             async for chunk in cast("httpx.AsyncByteStream", response.stream):
                 self._kept += unpacking.some(chunk, MOST_BYTES - len(self._kept))
+            if _is_followed(response):
+                connection = response.extensions["network_stream"]
+                await cast("httpcore.AsyncNetworkStream", connection).aclose()
         finally:
             await response.aclose()
 
     def __bytes__(self) -> bytes:
         return bytes(self._kept)
+
+
+def _is_followed(response: httpx.Response) -> bool:
+    """Whether more came behind an answer, which would be taken for the answer to the next request.
+
+    That is another grant's: it must not be refused by this, nor be given its tokens (law 5).
+    """
+    found: object = response.stream
+    for name in _WAY_TO_THE_REST:
+        found = getattr(found, name, None)
+    return isinstance(found, tuple) and bool(found[0])
 
 
 class _Unpacking:

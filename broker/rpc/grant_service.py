@@ -6,6 +6,7 @@ from broker.rpc.caller import CallerOf, Context, caller_of, current_caller
 from broker.rpc.messages import grant_message, started_message
 from broker.rpc.paging import page_token
 from broker.rpc.ports import Consents, Grants
+from broker.rpc.token_service import deadline_of
 from broker.rpc.validation import (
     read_complete_authorization,
     read_import_grant,
@@ -40,7 +41,8 @@ class GrantService(GrantServiceServicer):
     ) -> grant_service_pb2.CompleteAuthorizationResponse:
         """Completes a consent."""
         asked = read_complete_authorization(request, caller=self._caller_of(context))
-        grant = await self._consents.complete_authorization(asked)
+        budget = deadline_of(context)
+        grant = await self._consents.complete_authorization(asked, budget=budget)
         return grant_service_pb2.CompleteAuthorizationResponse(grant=grant_message(grant))
 
     async def ImportGrant(
@@ -48,7 +50,7 @@ class GrantService(GrantServiceServicer):
     ) -> grant_service_pb2.ImportGrantResponse:
         """Takes over a refresh token."""
         asked = read_import_grant(request, caller=self._caller_of(context))
-        grant = await self._consents.import_grant(asked)
+        grant = await self._consents.import_grant(asked, budget=deadline_of(context))
         return grant_service_pb2.ImportGrantResponse(grant=grant_message(grant))
 
     async def GetGrant(

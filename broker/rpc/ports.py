@@ -85,12 +85,20 @@ class Consents(Protocol):
         """Begins a consent."""
         ...
 
-    async def complete_authorization(self, request: CompleteAuthorization) -> Grant:
-        """Completes a consent; the same request again has the same result."""
+    async def complete_authorization(
+        self, request: CompleteAuthorization, *, budget: timedelta | None
+    ) -> Grant:
+        """Completes a consent; the same request again has the same result.
+
+        `budget`: the time until the caller's deadline, if there is one.
+        """
         ...
 
-    async def import_grant(self, request: ImportGrant) -> Grant:
-        """Takes over a refresh token; the same request again presents nothing."""
+    async def import_grant(self, request: ImportGrant, *, budget: timedelta | None) -> Grant:
+        """Takes over a refresh token; the same request again presents nothing.
+
+        `budget`: as for a consent.
+        """
         ...
 
 

@@ -96,6 +96,12 @@ class TokenService(TokenServiceServicer):
 
 
 def budget_of(context: Context) -> timedelta:
-    """Returns the time until the caller's deadline; never negative."""
+    """Returns the time until the caller's deadline, or what a caller without one is given."""
+    remaining = deadline_of(context)
+    return NO_DEADLINE if remaining is None else remaining
+
+
+def deadline_of(context: Context) -> timedelta | None:
+    """Returns the time until the caller's deadline, never negative; None: there is none."""
     remaining = seconds_remaining(context)
-    return NO_DEADLINE if remaining is None else timedelta(seconds=remaining)
+    return None if remaining is None else timedelta(seconds=remaining)

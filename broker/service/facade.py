@@ -29,6 +29,7 @@ from broker.service.obtain import Obtain
 from broker.service.rotating import Rotating
 from broker.service.starting import Starting
 from broker.service.usage import Usage
+from broker.service.waiting import in_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +65,15 @@ class Broker:
         """Begins a consent."""
         return await self.starting.start(request)
 
-    async def complete_authorization(self, request: CompleteAuthorization) -> Grant:
+    async def complete_authorization(
+        self, request: CompleteAuthorization, *, budget: timedelta | None = None
+    ) -> Grant:
         """Completes a consent."""
-        return await self.completing.complete(request)
+        return await in_time(self.completing.complete(request), request.tenant, budget)
 
-    async def import_grant(self, request: ImportGrant) -> Grant:
+    async def import_grant(self, request: ImportGrant, *, budget: timedelta | None = None) -> Grant:
         """Takes over a refresh token."""
-        return await self.importing.import_grant(request)
+        return await in_time(self.importing.import_grant(request), request.tenant, budget)
 
     async def get_grant(self, tenant: str) -> Grant:
         """Returns a grant."""

@@ -22,6 +22,7 @@ from broker.domain.imports import (
     Existing,
     Import,
     Rejected,
+    Spent,
     TakeOver,
     Unreadable,
     WouldReplace,
@@ -69,6 +70,9 @@ class Plan:
     keeps_living: bool
     """True: it is stored unpresented, and the first rotation waits for its access token's end."""
 
+    is_spent: bool = False
+    """True: it is not presented any more, and only the answer to its last presentation counts."""
+
     @property
     def presents_again(self) -> bool:
         """Whether the same token was presented before, and its answer never came."""
@@ -96,6 +100,10 @@ def plan_import(brought: Brought, found: Import | None, reading: Reading) -> Pla
             raise _would_replace(brought.tenant)
         case TakeOver():
             return _plan(brought, found, reading)
+        case Spent():
+            record = _record(brought, found)
+            token = record.refresh_token or brought.request.refresh_token
+            return Plan(record=record, refresh_token=token, keeps_living=False, is_spent=True)
         case _:
             assert_never(step)
 

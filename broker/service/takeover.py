@@ -26,7 +26,7 @@ from broker.domain.errors import (
 from broker.domain.escrow import Escrow
 from broker.domain.grant import AttemptKind, Grant
 from broker.domain.history import AttemptOutcome
-from broker.domain.imports import ALREADY_PRESENTED, rotated_unstored, stored
+from broker.domain.imports import ALREADY_PRESENTED, OUTCOME_UNKNOWN, rotated_unstored, stored
 from broker.domain.refresh_writes import Issue
 from broker.domain.requests import RefreshRequest
 from broker.ports import ConsentStore, Presentation, PutImport
@@ -104,7 +104,10 @@ class Takeover:
             # While it waited, and `replace` was about what was there before (law 4).
             raise came_too_late(brought.tenant)
         self._plan = plan
-        return _claim(plan, reading, must_wait=self._must_wait(plan, reading))
+        must_wait = self._must_wait(plan, reading)
+        if plan.is_spent and not must_wait:
+            raise RefreshTokenRejected(tenant=brought.tenant, error=OUTCOME_UNKNOWN)
+        return _claim(plan, reading, must_wait=must_wait)
 
     def _must_wait(self, plan: Plan, reading: Reading) -> bool:
         """Whether a silent owner may still store what the same token was rotated to (law 3).
@@ -113,6 +116,9 @@ class Takeover:
         tell. Measured here, as the quarantine of a refresh, and only while PostgreSQL answers: a
         read that fails ends the import, and the next one begins anew.
         """
+        attempt = reading.grant.attempt
+        if plan.is_spent and attempt is not None and attempt.is_live(reading.now):
+            return True  # the last presentation is on the wire, as far as anybody can tell
         may_matter = plan.presents_again or (plan.keeps_living and _is_consent(reading.grant))
         if not may_matter or not is_abandoned(reading.grant, reading.now):
             return False

@@ -5,6 +5,8 @@ Nothing here touches the flight: a caller comes and goes (law 8).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -55,6 +57,24 @@ async def wait_for_landing(flight: Flight[T], budget: timedelta) -> T:
         BrokerError: as `wait_for`.
     """
     return await _landed_in_time(flight, _seconds_of(budget))
+
+
+async def in_time(answer: Awaitable[T], tenant: str, budget: timedelta | None) -> T:
+    """Waits for what a caller asked for, for as long as the caller can; None: as long as it takes.
+
+    Then it is cancelled, as gRPC would at the deadline itself: a flight goes on.
+
+    Raises:
+        RefreshInProgress: the deadline came first. BrokerError: as `answer`.
+    """
+    limit = asyncio.timeout(None if budget is None else _seconds_of(budget))
+    try:
+        async with limit:
+            return await answer
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise RefreshInProgress("it goes on: ask again", tenant=tenant) from None
 
 
 async def _landed(

@@ -106,7 +106,8 @@ class GrantServiceServicer:
         result, and join it where it is still under way. The code is sent to Pleo once.
 
         Waits for Pleo's token endpoint, for its answer about who consented, and for an attempt of the
-        tenant that is under way.
+        tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the same
+        call again joins what goes on.
 
         Errors: AUTHORIZATION_STATE_INVALID, CONSENT_DENIED, CODE_REJECTED, EXCHANGE_OUTCOME_UNKNOWN,
         SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED, PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT,
@@ -126,7 +127,8 @@ class GrantServiceServicer:
         Idempotent: the same tenant and token again bring the existing grant, and nothing is presented.
 
         Waits for Pleo's token endpoint, unless a living access token came along, and for an attempt of
-        the tenant that is under way.
+        the tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the
+        same call again joins what goes on.
 
         Errors: REFRESH_TOKEN_REJECTED, SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED,
         PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT, REFRESH_OUTCOME_UNKNOWN, REFRESH_IN_PROGRESS,

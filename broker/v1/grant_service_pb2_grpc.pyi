@@ -63,7 +63,8 @@ class GrantServiceStub:
     result, and join it where it is still under way. The code is sent to Pleo once.
 
     Waits for Pleo's token endpoint, for its answer about who consented, and for an attempt of the
-    tenant that is under way.
+    tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the same
+    call again joins what goes on.
 
     Errors: AUTHORIZATION_STATE_INVALID, CONSENT_DENIED, CODE_REJECTED, EXCHANGE_OUTCOME_UNKNOWN,
     SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED, PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT,
@@ -79,7 +80,8 @@ class GrantServiceStub:
     Idempotent: the same tenant and token again bring the existing grant, and nothing is presented.
 
     Waits for Pleo's token endpoint, unless a living access token came along, and for an attempt of
-    the tenant that is under way.
+    the tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the
+    same call again joins what goes on.
 
     Errors: REFRESH_TOKEN_REJECTED, SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED,
     PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT, REFRESH_OUTCOME_UNKNOWN, REFRESH_IN_PROGRESS,
@@ -166,7 +168,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
     result, and join it where it is still under way. The code is sent to Pleo once.
 
     Waits for Pleo's token endpoint, for its answer about who consented, and for an attempt of the
-    tenant that is under way.
+    tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the same
+    call again joins what goes on.
 
     Errors: AUTHORIZATION_STATE_INVALID, CONSENT_DENIED, CODE_REJECTED, EXCHANGE_OUTCOME_UNKNOWN,
     SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED, PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT,
@@ -182,7 +185,8 @@ class GrantServiceAsyncStub(GrantServiceStub):
     Idempotent: the same tenant and token again bring the existing grant, and nothing is presented.
 
     Waits for Pleo's token endpoint, unless a living access token came along, and for an attempt of
-    the tenant that is under way.
+    the tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the
+    same call again joins what goes on.
 
     Errors: REFRESH_TOKEN_REJECTED, SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED,
     PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT, REFRESH_OUTCOME_UNKNOWN, REFRESH_IN_PROGRESS,
@@ -278,7 +282,8 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         result, and join it where it is still under way. The code is sent to Pleo once.
 
         Waits for Pleo's token endpoint, for its answer about who consented, and for an attempt of the
-        tenant that is under way.
+        tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the same
+        call again joins what goes on.
 
         Errors: AUTHORIZATION_STATE_INVALID, CONSENT_DENIED, CODE_REJECTED, EXCHANGE_OUTCOME_UNKNOWN,
         SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED, PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT,
@@ -300,7 +305,8 @@ class GrantServiceServicer(metaclass=_abc_1.ABCMeta):
         Idempotent: the same tenant and token again bring the existing grant, and nothing is presented.
 
         Waits for Pleo's token endpoint, unless a living access token came along, and for an attempt of
-        the tenant that is under way.
+        the tenant that is under way. Shortly before a deadline REFRESH_IN_PROGRESS is answered: the
+        same call again joins what goes on.
 
         Errors: REFRESH_TOKEN_REJECTED, SUBJECT_MISMATCH, SUBJECT_ALREADY_CONNECTED,
         PROVIDER_UNAVAILABLE, PROVIDER_REJECTED_CLIENT, REFRESH_OUTCOME_UNKNOWN, REFRESH_IN_PROGRESS,

@@ -61,7 +61,9 @@ class SandboxConsents:
             expires_at=datetime.now(UTC) + timedelta(minutes=10),
         )
 
-    async def complete_authorization(self, request: CompleteAuthorization) -> Grant:
+    async def complete_authorization(
+        self, request: CompleteAuthorization, *, budget: timedelta | None
+    ) -> Grant:
         if (request.state, request.session_binding) != (STATE, self.bindings[-1]):
             raise AuthorizationStateInvalid(tenant=request.tenant)
         if isinstance(request.result, AuthorizationDenied):
@@ -72,7 +74,7 @@ class SandboxConsents:
         answer.raise_for_status()
         return some_grant(tenant=request.tenant, generation=1)
 
-    async def import_grant(self, request: ImportGrant) -> Grant:
+    async def import_grant(self, request: ImportGrant, *, budget: timedelta | None) -> Grant:
         raise NotImplementedError
 
 

@@ -617,6 +617,16 @@ async def test_an_idle_connection_is_used_again() -> None:
     assert server.connections == 1
 
 
+async def test_what_follows_an_answer_is_not_the_answer_to_the_next_request() -> None:
+    """Another grant's request would be refused by it, or be given its tokens."""
+    refused = http_answer(400, {"error": "invalid_grant"})
+    async with provider_of(answering(ROTATED + refused, ROTATED)) as (provider, server):
+        answers = [(await provider.present(refresh_of(), window())).answer for _ in range(2)]
+
+    assert all(isinstance(each, Rotated) for each in answers)
+    assert server.connections == 2
+
+
 async def test_a_connection_that_the_server_ended_while_idle_is_not_used() -> None:
     async def conduct(peer: Peer) -> None:
         await peer.request()

@@ -453,6 +453,21 @@ async def test_a_refresh_token_is_taken_over(served: Served) -> None:
     ]
 
 
+async def test_who_makes_a_grant_is_answered_within_the_callers_deadline(served: Served) -> None:
+    done = CompleteAuthorizationRequest(
+        tenant="new", state="s", session_binding=THE_BINDING, code="fake-code"
+    )
+    brought = ImportGrantRequest(tenant="new", refresh_token="fake-refresh")
+
+    for seconds in (5, None):
+        await served.grants.CompleteAuthorization(done, timeout=seconds)
+        await served.grants.ImportGrant(brought, timeout=seconds)
+
+    *within, no_limit, none = served.broker.budgets
+    assert (no_limit, none) == (None, None)
+    assert all(each and timedelta(seconds=3) < each < timedelta(seconds=6) for each in within)
+
+
 async def test_a_grant_is_revoked_and_shown_ever_after(served: Served) -> None:
     request = RevokeGrantRequest(tenant="acme", reason="OPS-17", revoke_at_provider=True)
 

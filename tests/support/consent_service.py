@@ -155,7 +155,9 @@ class Desk:
         code = self.fleet.pleo.consent(started.authorization_uri, company=company)
         return Came(tenant=changes.get("tenant", "acme"), state=started.state, code=code)
 
-    async def complete(self, came: Came, **changes: Unpack[CompleteChanges]) -> Grant:
+    async def complete(
+        self, came: Came, *, budget: timedelta | None = None, **changes: Unpack[CompleteChanges]
+    ) -> Grant:
         """Calls CompleteAuthorization."""
         asked: CompleteChanges = {
             "tenant": came.tenant,
@@ -165,14 +167,22 @@ class Desk:
             "result": came.code,
         }
         asked.update(changes)
-        return await self.service.broker.complete_authorization(CompleteAuthorization(**asked))
+        return await self.service.broker.complete_authorization(
+            CompleteAuthorization(**asked), budget=budget
+        )
 
-    async def bring(self, refresh_token: RefreshToken, **changes: Unpack[ImportChanges]) -> Grant:
+    async def bring(
+        self,
+        refresh_token: RefreshToken,
+        *,
+        budget: timedelta | None = None,
+        **changes: Unpack[ImportChanges],
+    ) -> Grant:
         """Calls ImportGrant."""
         asked: ImportChanges = {"tenant": "acme"}
         asked.update(changes)
         request = ImportGrant(caller=WEB, refresh_token=refresh_token, **asked)
-        return await self.service.broker.import_grant(request)
+        return await self.service.broker.import_grant(request, budget=budget)
 
     async def revoke(self, *, tenant: str = "acme", at_provider: bool = False) -> Grant:
         """Calls RevokeGrant."""

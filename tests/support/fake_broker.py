@@ -116,6 +116,9 @@ class FakeBroker:
     def __init__(self) -> None:
         self.asked: list[object] = []
         self.handed_out: list[tuple[str, str, int]] = []
+        self.budgets: list[timedelta | None] = []
+        """Of those who made grants."""
+
         self.failure: Exception | None = None
         self.failures: dict[str, BrokerError] = {}
         """Of single tenants, for who asks for a token."""
@@ -168,12 +171,16 @@ class FakeBroker:
             expires_at=THE_NOW + timedelta(minutes=10),
         )
 
-    async def complete_authorization(self, request: CompleteAuthorization) -> Grant:
+    async def complete_authorization(
+        self, request: CompleteAuthorization, *, budget: timedelta | None
+    ) -> Grant:
         """Connects the tenant."""
+        self.budgets.append(budget)
         return await self._connect(request.tenant, request)
 
-    async def import_grant(self, request: ImportGrant) -> Grant:
+    async def import_grant(self, request: ImportGrant, *, budget: timedelta | None) -> Grant:
         """Connects the tenant."""
+        self.budgets.append(budget)
         return await self._connect(request.tenant, request)
 
     async def get_grant(self, tenant: str) -> Grant:

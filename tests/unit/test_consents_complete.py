@@ -44,6 +44,22 @@ STRANGERS: list[CompleteChanges] = [
 
 
 @in_virtual_time
+async def test_a_browser_that_cannot_wait_is_told_before_its_deadline_and_comes_again() -> None:
+    async with fleet() as ours:
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        one, two = desk(ours), desk(ours, "two")
+        came = await one.consented()
+
+        for each in (one, two):
+            with pytest.raises(RefreshInProgress):
+                await each.complete(came, budget=timedelta(seconds=5))
+        ours.pleo.sandbox.release()
+
+        assert (await two.complete(came)).generation == (await one.complete(came)).generation == 1
+        assert len(exchanges(ours)) == 1
+
+
+@in_virtual_time
 async def test_a_consent_becomes_a_grant_that_serves() -> None:
     async with fleet() as ours:
         one = desk(ours)

@@ -645,6 +645,23 @@ async def test_a_caller_that_goes_away_changes_nothing() -> None:
 
 
 @in_virtual_time
+async def test_who_has_to_wait_for_too_long_is_told_that_it_goes_on() -> None:
+    async with fleet() as ours:
+        made = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(Drop())
+        one = desk(ours)
+        with pytest.raises(RefreshOutcomeUnknown):
+            await one.bring(made.refresh_token)
+
+        with pytest.raises(RefreshInProgress):
+            await one.bring(made.refresh_token, budget=timedelta(seconds=20))
+
+        assert seconds_gone() == pytest.approx(19.7, abs=0.1)
+        assert (await one.bring(made.refresh_token)).generation == 1
+        assert ours.counts().presentations == 2
+
+
+@in_virtual_time
 async def test_a_broker_that_is_stopping_presents_nothing_new() -> None:
     async with fleet() as ours:
         made = ours.pleo.connect()

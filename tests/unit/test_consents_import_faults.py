@@ -10,14 +10,15 @@ import pytest
 from broker.domain.errors import (
     ProviderUnavailable,
     RefreshInProgress,
+    RefreshOutcomeUnknown,
     RefreshTokenRejected,
     StoreUnavailable,
     SubjectMismatch,
 )
 from broker.domain.grant import Doubt, Grant, GrantState
-from broker.domain.imports import SUPERSEDED, ImportOutcome
+from broker.domain.imports import OUTCOME_UNKNOWN, SUPERSEDED, ImportOutcome
 from broker.domain.secret import RefreshToken
-from broker.sandbox.faults import Hold, rate_limit
+from broker.sandbox.faults import Drop, Hold, rate_limit
 from support.consent_service import ACME, BLUE, Desk, HoldOne, crash, desk, hold_each, the_import
 from support.service import Fleet, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
@@ -212,6 +213,71 @@ async def test_a_pair_that_died_with_its_owner_is_not_asked_for_a_third_time() -
 
         assert ours.counts().presentations == 2
         assert ours.grant().state is GrantState.UNCONNECTED
+
+
+@in_virtual_time
+async def test_a_token_whose_last_answer_is_awaited_is_not_called_rejected() -> None:
+    """Two replicas wait for an attempt's end: one presents again, the other has to wait on."""
+    async with fleet() as ours:
+        brought = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(Drop())
+        one, two = desk(ours), desk(ours, "two")
+        with pytest.raises(RefreshOutcomeUnknown):
+            await one.bring(brought.refresh_token)
+        ours.pleo.sandbox.faults.add(Hold())
+        calls = [each.call(each.bring(brought.refresh_token)) for each in (one, two)]
+        await pass_time(31)
+        await ours.pleo.sandbox.until(held=1)
+
+        ours.pleo.sandbox.release()
+
+        assert [(await made(call)).generation for call in calls] == [1, 1]
+        assert ours.counts().presentations == 2
+
+
+@in_virtual_time
+async def test_a_silent_owner_may_store_what_the_last_presentation_brought() -> None:
+    async with fleet() as ours:
+        brought = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(Drop())
+        one, two = desk(ours), desk(ours, "two")
+        with pytest.raises(RefreshOutcomeUnknown):
+            await one.bring(brought.refresh_token)
+        ours.world.on_arrival = settlement = HoldOne("apply", 2)
+        first = one.call(one.bring(brought.refresh_token))
+        await settlement.reached.wait()
+        await pass_time(35)
+        second = two.call(two.bring(brought.refresh_token))
+        await pass_time(10)
+        assert not second.done()
+
+        settlement.let_go()
+
+        assert (await made(first)).generation == (await made(second)).generation == 1
+        assert ours.counts().presentations == 2
+
+
+@in_virtual_time
+async def test_what_died_with_the_owner_of_the_last_presentation_is_given_up() -> None:
+    async with fleet() as ours:
+        brought = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(Drop())
+        one, two = desk(ours), desk(ours, "two")
+        with pytest.raises(RefreshOutcomeUnknown):
+            await one.bring(brought.refresh_token)
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        call = one.call(one.bring(brought.refresh_token))
+        await pass_time(31)
+        await ours.pleo.sandbox.until(held=1)
+        crash()
+        await call
+
+        with pytest.raises(RefreshTokenRejected) as rejected:
+            await two.bring(brought.refresh_token)
+
+        assert rejected.value.metadata == {"error": OUTCOME_UNKNOWN}
+        # Twice the attempt's 30 s, and 20 s in which a living owner could have stored a pair.
+        assert seconds_gone() == pytest.approx(80, abs=0.5)
 
 
 @in_virtual_time

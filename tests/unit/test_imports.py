@@ -12,13 +12,13 @@ from broker.domain.hashing import sha256
 from broker.domain.imports import (
     ALREADY_PRESENTED,
     MOST_PRESENTATIONS,
-    OUTCOME_UNKNOWN,
     SUPERSEDED,
     Existing,
     Import,
     ImportOutcome,
     ImportStep,
     Rejected,
+    Spent,
     TakeOver,
     Unreadable,
     WouldReplace,
@@ -95,7 +95,7 @@ def test_a_token_that_was_never_answered_is_presented_once_more() -> None:
 
     assert decide(once) == TakeOver()
     assert twice.presentations == MOST_PRESENTATIONS
-    assert decide(twice) == Rejected(error=OUTCOME_UNKNOWN)
+    assert decide(twice) == Spent()
 
 
 def test_a_pending_token_does_not_replace_a_grant_unasked() -> None:
