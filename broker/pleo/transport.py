@@ -1,4 +1,4 @@
-"""The connections: how they are made and kept, and what their failures are called.
+"""The connections: how they are made, and what their failures are called.
 
 httpx's transport without its client: that would follow redirects, keep cookies, read proxies and
 `.netrc`, and log addresses. No retries, no HTTP/2, no proxy, certificates checked.
@@ -18,11 +18,6 @@ import httpx
 
 from broker import __version__
 
-KEEP_IDLE_SECONDS: Final = 2.0
-"""Shorter than the idle timeouts of common servers, the shortest of which is Node's (5 s): it is us
-who end a connection. A request on one that the server is ending at that moment has an unknown
-outcome. httpcore also looks whether the server has closed before it takes an idle connection."""
-
 MOST_BYTES: Final = 1024 * 1024
 """Of a body. Tokens have several kilobytes; the rest is read past."""
 
@@ -30,6 +25,10 @@ HEADERS: Final = {
     "Accept": "application/json",
     # An answer cut short is still read as far as it came; compressed, it often could not be.
     "Accept-Encoding": "identity",
+    # One connection a request. On one that is used again, one may cross the server's end of it:
+    # an unknown outcome, which may cost a customer. And what came behind an answer is read as the
+    # next one, which is another grant's. Both are worth a handshake.
+    "Connection": "close",
     "User-Agent": f"pleo-token-broker/{__version__}",
 }
 
@@ -44,16 +43,6 @@ _STAGES: Final = {
     "http11.send_request_headers.started": "send",
 }
 
-_WAY_TO_THE_REST: Final = (
-    "_httpcore_stream",
-    "_stream",
-    "_connection",
-    "_h11_state",
-    "trailing_data",
-)
-"""From a response's stream to what h11 has received beyond it. None of it is httpx's or httpcore's
-word (0.28, 1.0): tests/integration/test_pleo_wire.py notices where the way has changed."""
-
 TRANSPORT_ERRORS: Final = (httpx.HTTPError, OSError)
 """What a conversation ends with. OSError: httpcore lets TLS errors while reading through."""
 
@@ -61,12 +50,9 @@ TRANSPORT_ERRORS: Final = (httpx.HTTPError, OSError)
 def open_transport(
     *, connections: int, tls: ssl.SSLContext | None = None
 ) -> httpx.AsyncHTTPTransport:
-    """Makes a pool of connections; with its own TLS context, or with the usual authorities."""
-    limits = httpx.Limits(
-        max_connections=connections,
-        max_keepalive_connections=connections,
-        keepalive_expiry=KEEP_IDLE_SECONDS,
-    )
+    """Makes connections, so many at once, with a TLS context or with the usual authorities."""
+    # None is kept: see HEADERS.
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=0)
     # Nothing of the environment: a proxy or a certificate bundle named there would see tokens that
     # the settings meant for Pleo alone (law 7).
     return httpx.AsyncHTTPTransport(verify=tls or True, trust_env=False, limits=limits)
@@ -99,31 +85,17 @@ class Body:
         self._kept = bytearray()
 
     async def read(self, response: httpx.Response) -> None:
-        """Reads to the end, and gives the connection back or closes it."""
+        """Reads to the end, and closes the connection."""
         unpacking = _Unpacking(response.headers.get("content-encoding", ""))
         try:
             # Not httpx's ways of reading, which keep nothing back of what they unpack.
             async for chunk in cast("httpx.AsyncByteStream", response.stream):
                 self._kept += unpacking.some(chunk, MOST_BYTES - len(self._kept))
-            if _is_followed(response):
-                connection = response.extensions["network_stream"]
-                await cast("httpcore.AsyncNetworkStream", connection).aclose()
         finally:
             await response.aclose()
 
     def __bytes__(self) -> bytes:
         return bytes(self._kept)
-
-
-def _is_followed(response: httpx.Response) -> bool:
-    """Whether more came behind an answer, which would be taken for the answer to the next request.
-
-    That is another grant's: it must not be refused by this, nor be given its tokens (law 5).
-    """
-    found: object = response.stream
-    for name in _WAY_TO_THE_REST:
-        found = getattr(found, name, None)
-    return isinstance(found, tuple) and bool(found[0])
 
 
 class _Unpacking:
