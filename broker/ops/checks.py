@@ -18,7 +18,7 @@ from broker.ops.redis_check import redis_result
 from broker.store.connecting import DatabaseUnfit
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
-from broker.store.home import Home, HomeDiffersError, settle_home
+from broker.store.home import HOME_DIFFERS, Home, HomeDiffersError, read_home, settle_home
 from broker.store.pool import Pool
 from broker.store.privileges import judge_privileges
 from broker.store.schema import PRIVILEGES_MISSING, SchemaFitness
@@ -75,10 +75,13 @@ class HomeCheck:
         self._is_settled = False
 
     async def probe(self) -> CheckResult:
-        """Leaves our name on the first start, and after that only remembers that it is there."""
-        if self._is_settled:
-            return CheckResult()
+        """Leaves our name on the first start, and after that looks whether it is there."""
         pool = self._subjects.pool
+        if self._is_settled:
+            # Adopted since, or an address that leads elsewhere: no reason to end, which would take
+            # along what is in memory. New connections are refused (`store.home.admission`).
+            is_ours = await read_home(pool) == self._subjects.home
+            return CheckResult(error="" if is_ours else HOME_DIFFERS)
         status = await probe_postgres(pool)
         if status.fitness is not SchemaFitness.FIT:
             return CheckResult(error=status.fitness.value)
@@ -86,7 +89,7 @@ class HomeCheck:
             await settle_home(pool, self._subjects.keyring, self._subjects.home)
         except HomeDiffersError as error:
             self._subjects.on_refused(error)
-            return CheckResult(error="HOME_DIFFERS", is_own_fault=True)
+            return CheckResult(error=HOME_DIFFERS, is_own_fault=True)
         self._is_settled = True
         return CheckResult()
 

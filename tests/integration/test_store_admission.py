@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from broker.store.adopting import adopt_home
 from broker.store.connecting import DatabaseUnfit
 from broker.store.home import (
     Home,
     HomeDiffersError,
     admission,
     read_home,
-    replace_home,
     settle_home,
 )
 from broker.store.migrate import migrate
@@ -121,7 +121,7 @@ async def test_a_database_that_changes_hands_loses_its_new_connections(
 ) -> None:
     await settle(database_url, keyring)
     async with serving_pool(database_url, keyring) as pool, pool.transaction() as held:
-        await replace_home(pool, ANOTHER_HOME)
+        assert await adopt_home(pool, shown=THE_HOME, ours=ANOTHER_HOME)
 
         async with pool.transaction():
             with pytest.raises(DatabaseUnfit):
