@@ -55,6 +55,17 @@ async def test_migrate_applies_what_is_pending_once(empty_database_url: str) -> 
     assert (again.status, again.stdout) == (0, "The schema is up to date.\n")
 
 
+async def test_migrate_tells_in_json_that_it_marked_the_database(empty_database_url: str) -> None:
+    environ = {"BROKER_DATABASE_URL": empty_database_url}
+
+    dry = await run_beside("migrate", "--restored", "--dry-run", "--json", environ=environ)
+    marked = await run_beside("migrate", "--restored", "--json", environ=environ)
+    plain = await run_beside("migrate", "--json", environ=environ)
+
+    told = [each.document["marked_restored"] for each in (dry, marked, plain)]
+    assert told == [False, True, False]
+
+
 async def test_migrate_for_people_names_each_file(empty_database_url: str) -> None:
     ended = await run_beside("migrate", environ={"BROKER_DATABASE_URL": empty_database_url})
 
