@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,7 +11,12 @@ from typing import Final
 import asyncpg
 
 from broker.domain.breaker import Breaker
-from broker.domain.errors import BrokerError, KeyUnavailable, RecordUnreadable
+from broker.domain.errors import (
+    BrokerError,
+    KeyUnavailable,
+    RecordUnreadable,
+    StoreUnavailable,
+)
 from broker.lease.client import RedisClient
 from broker.ops.health import Check, CheckResult, Need
 from broker.ops.pleo_watch import PleoWatch
@@ -73,15 +79,13 @@ class HomeCheck:
         """Asks nothing yet."""
         self._subjects = subjects
         self._is_settled = False
+        self._found = CheckResult()
 
     async def probe(self) -> CheckResult:
         """Leaves our name on the first start, and after that looks whether it is there."""
         pool = self._subjects.pool
         if self._is_settled:
-            # Adopted since, or an address that leads elsewhere: no reason to end, which would take
-            # along what is in memory. New connections are refused (`store.home.admission`).
-            is_ours = await read_home(pool) == self._subjects.home
-            return CheckResult(error="" if is_ours else HOME_DIFFERS)
+            return await self._look_again()
         status = await probe_postgres(pool)
         if status.fitness is not SchemaFitness.FIT:
             return CheckResult(error=status.fitness.value)
@@ -92,6 +96,18 @@ class HomeCheck:
             return CheckResult(error=HOME_DIFFERS, is_own_fault=True)
         self._is_settled = True
         return CheckResult()
+
+    async def _look_again(self) -> CheckResult:
+        """Adopted since, or an address that leads elsewhere.
+
+        No reason to end, which would take along what is in memory. New connections are refused
+        (`store.home.admission`).
+        """
+        # A PostgreSQL that is away is another check's matter.
+        with suppress(StoreUnavailable):
+            is_ours = await read_home(self._subjects.pool) == self._subjects.home
+            self._found = CheckResult(error="" if is_ours else HOME_DIFFERS)
+        return self._found
 
 
 class SchemaCheck:
