@@ -10,7 +10,7 @@ from broker.cli.store_trouble import TROUBLE, in_words
 from broker.config import ServeSettings
 from broker.store.clock import ClockReading
 from broker.store.health import StoreStatus, key_ids_in_use, probe
-from broker.store.home import Home, HomeDiffersError, read_home
+from broker.store.home import MEND, Home, HomeDiffersError, read_home
 from broker.store.pool import Pool, open_pool
 from broker.store.privileges import Privileges, judge_privileges
 from broker.store.schema import SchemaFitness
@@ -82,8 +82,7 @@ def _judge_home(stored: Home | None, *, ours: Home) -> Check:
     if stored is None:
         return ok("home", f"nobody's yet; the first `serve` makes it {ours.name}'s")
     if stored != ours:
-        mend = "BROKER_HOME and the settings of Pleo, or another database"
-        return bad("home", str(HomeDiffersError(stored=stored, ours=ours)), mend=mend)
+        return bad("home", str(HomeDiffersError(stored=stored, ours=ours)), mend=MEND)
     return ok("home", ours.name)
 
 

@@ -1,4 +1,4 @@
-"""Declares `migrate` and `doctor`, which look after an installation from its settings."""
+"""Declares `migrate`, `adopt` and `doctor`, which look after an installation from its settings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _PANEL = "Installation"
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command("migrate", rich_help_panel=_PANEL)(_migrate)
+    app.command("adopt", rich_help_panel=_PANEL)(_adopt)
     app.command("doctor", rich_help_panel=_PANEL)(_doctor)
 
 
@@ -49,6 +50,24 @@ def _migrate(
         dry_run=dry_run,
         as_json=as_json,
     )
+
+
+def _adopt(
+    context: typer.Context,
+    *,
+    the_old_one_is_off: Annotated[
+        bool,
+        typer.Option(
+            "--the-old-one-is-off",
+            help="Affirms that no broker of the other home runs, nor will run again.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the database this installation's home that has been another one's."""
+    from broker.cli.adopting import adopt  # noqa: PLC0415 - starts fast
+
+    adopt(environ_of(context), is_old_off=the_old_one_is_off, as_json=as_json)
 
 
 def _doctor(

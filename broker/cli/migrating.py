@@ -48,17 +48,23 @@ def migrate_schema(
     except TROUBLE as error:
         hint = "nothing was changed; try again, or see token-broker doctor"
         raise CommandFailed(in_words(error), hint=hint) from None
-    _show(names, dry_run=dry_run, as_json=as_json)
-    if is_restored and not dry_run and not as_json:
+    _show(names, is_marked=is_restored and not dry_run, dry_run=dry_run, as_json=as_json)
+
+
+def _show(names: Sequence[str], *, is_marked: bool, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        what = "pending" if dry_run else "applied"
+        show_json({"dry_run": dry_run, what: list(names), "marked_restored": is_marked})
+        return
+    _show_files(names, dry_run=dry_run)
+    if is_marked:
         typer.echo(
             "Marked as restored: no token is presented for an attempt's span and quarantine."
         )
 
 
-def _show(names: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        show_json({"dry_run": dry_run, "pending" if dry_run else "applied": list(names)})
-    elif not names:
+def _show_files(names: Sequence[str], *, dry_run: bool) -> None:
+    if not names:
         typer.echo("The schema is up to date.")
     else:
         for name in names:

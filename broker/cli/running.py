@@ -77,16 +77,16 @@ def _run(main: Coroutine[None, None, None]) -> None:
         foreseen = next(_foreseen(error), None)
         if foreseen is None:
             raise
-        raise CommandFailed(foreseen) from None
+        raise foreseen from None
 
 
-def _foreseen(error: BaseException) -> Iterator[str]:
+def _foreseen(error: BaseException) -> Iterator[CommandFailed]:
     """Gives what is said of errors that tell all there is to say."""
     from broker.config import SecretUnreadableError, SettingsError  # noqa: PLC0415 - starts fast
     from broker.dev.failures import DEV_FAILURES  # noqa: PLC0415 - likewise
     from broker.lease.address import RedisUrlRefused  # noqa: PLC0415 - likewise
     from broker.rpc.reloading import FilesUnusableError  # noqa: PLC0415 - likewise
-    from broker.store.home import HomeDiffersError  # noqa: PLC0415 - likewise
+    from broker.store.home import MEND, HomeDiffersError  # noqa: PLC0415 - likewise
     from broker.store.sealing import KeysetUnreadableError  # noqa: PLC0415 - likewise
 
     if isinstance(error, BaseExceptionGroup):
@@ -94,7 +94,7 @@ def _foreseen(error: BaseException) -> Iterator[str]:
             yield from _foreseen(each)
     known = (OSError, SecretUnreadableError, SettingsError, RedisUrlRefused, HomeDiffersError)
     if isinstance(error, (*known, KeysetUnreadableError, FilesUnusableError, *DEV_FAILURES)):
-        yield str(error)
+        yield CommandFailed(str(error), hint=MEND if isinstance(error, HomeDiffersError) else "")
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

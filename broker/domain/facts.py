@@ -209,6 +209,20 @@ class ReauthBecameRequired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrantRevoked:
+    """A grant was revoked, and serves no token any more.
+
+    Why is on record in the caller's own words (`GrantEvent`), which are in no log.
+    """
+
+    tenant: str
+    generation: int
+    by: str
+    at_provider: bool
+    """Whether the installation at Pleo is deleted next; what becomes of that the call tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectionReported:
     """A caller says that Pleo's API rejected a token."""
 
@@ -364,6 +378,7 @@ Fact: TypeAlias = (
     | EscrowAdopted
     | EscrowsUnreachable
     | ReauthBecameRequired
+    | GrantRevoked
     | RejectionReported
     | BreakerMoved
     | GuardMoved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,7 +11,12 @@ from typing import Final
 import asyncpg
 
 from broker.domain.breaker import Breaker
-from broker.domain.errors import BrokerError, KeyUnavailable, RecordUnreadable
+from broker.domain.errors import (
+    BrokerError,
+    KeyUnavailable,
+    RecordUnreadable,
+    StoreUnavailable,
+)
 from broker.lease.client import RedisClient
 from broker.ops.health import Check, CheckResult, Need
 from broker.ops.pleo_watch import PleoWatch
@@ -19,7 +25,7 @@ from broker.store.clock import ClockReading
 from broker.store.connecting import DatabaseUnfit
 from broker.store.health import key_ids_in_use
 from broker.store.health import probe as probe_postgres
-from broker.store.home import Home, HomeDiffersError, settle_home
+from broker.store.home import HOME_DIFFERS, Home, HomeDiffersError, read_home, settle_home
 from broker.store.pool import Pool
 from broker.store.privileges import judge_privileges
 from broker.store.schema import PRIVILEGES_MISSING, SchemaFitness
@@ -71,12 +77,13 @@ class HomeCheck:
         """Asks nothing yet."""
         self._subjects = subjects
         self._is_settled = False
+        self._found = CheckResult()
 
     async def probe(self) -> CheckResult:
-        """Leaves our name on the first start, and after that only remembers that it is there."""
-        if self._is_settled:
-            return CheckResult()
+        """Leaves our name on the first start, and after that looks whether it is there."""
         pool = self._subjects.pool
+        if self._is_settled:
+            return await self._look_again()
         status = await probe_postgres(pool)
         if status.fitness is not SchemaFitness.FIT:
             return CheckResult(error=status.fitness.value)
@@ -84,9 +91,21 @@ class HomeCheck:
             await settle_home(pool, self._subjects.keyring, self._subjects.home)
         except HomeDiffersError as error:
             self._subjects.on_refused(error)
-            return CheckResult(error="HOME_DIFFERS", is_own_fault=True)
+            return CheckResult(error=HOME_DIFFERS, is_own_fault=True)
         self._is_settled = True
         return CheckResult()
+
+    async def _look_again(self) -> CheckResult:
+        """Adopted since, or an address that leads elsewhere.
+
+        No reason to end, which would take along what is in memory. New connections are refused
+        (`store.home.admission`).
+        """
+        # A PostgreSQL that is away is another check's matter.
+        with suppress(StoreUnavailable):
+            is_ours = await read_home(self._subjects.pool) == self._subjects.home
+            self._found = CheckResult(error="" if is_ours else HOME_DIFFERS)
+        return self._found
 
 
 class SchemaCheck:

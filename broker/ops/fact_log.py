@@ -34,6 +34,7 @@ from broker.domain.facts import (
     FlightEnded,
     FlightJoined,
     FlightStarted,
+    GrantRevoked,
     GuardMoved,
     HistoryLost,
     KeysRewrapped,
@@ -126,6 +127,7 @@ def level_of(fact: Fact) -> LogLevel:
             | AttemptSettled()
             | WaitedForReplica()
             | FilesLoaded()
+            | GrantRevoked()
             | KeysRewrapped()
         ):
             return LogLevel.INFO

@@ -30,6 +30,7 @@ from broker.domain.facts import (
     FlightEnded,
     FlightJoined,
     FlightStarted,
+    GrantRevoked,
     GuardMoved,
     HistoryLost,
     KeysRewrapped,
@@ -127,7 +128,7 @@ class Metrics:
                 self._files.observe(fact)
             case KeysRewrapped() | SealedValueUnreadable():
                 self._keys.observe(fact)
-            case ReauthBecameRequired() | RejectionReported():
+            case ReauthBecameRequired() | GrantRevoked() | RejectionReported():
                 self._trouble.observe(fact)
             case HistoryLost() | LoopFailed() | DefectMet():
                 self._trouble.observe(fact)

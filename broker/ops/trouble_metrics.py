@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from broker.domain.facts import (
     DefectMet,
+    GrantRevoked,
     HistoryLost,
     LoopFailed,
     ReauthBecameRequired,
@@ -16,7 +17,7 @@ from broker.domain.rejection import Verdict
 from broker.ops.instruments import Instruments, from_zero, word
 
 TroubleFact: TypeAlias = (
-    ReauthBecameRequired | RejectionReported | HistoryLost | LoopFailed | DefectMet
+    ReauthBecameRequired | GrantRevoked | RejectionReported | HistoryLost | LoopFailed | DefectMet
 )
 
 
@@ -28,6 +29,7 @@ class TroubleMetrics:
             "reauth_required", "Grants whose customer must consent again", labels=("cause",)
         )
         self._reauth = from_zero(reauth, ReauthCause)
+        self._revoked = make.counter("grants_revoked", "Grants that a caller has revoked")
         rejections = make.counter(
             "rejections_reported",
             "Reports that Pleo's API rejected a token, by what was made of them",
@@ -47,6 +49,8 @@ class TroubleMetrics:
         match fact:
             case ReauthBecameRequired():
                 self._reauth.labels(word(fact.cause)).inc()
+            case GrantRevoked():
+                self._revoked.inc()
             case RejectionReported():
                 self._rejections.labels(fact.verdict).inc()
             case HistoryLost():

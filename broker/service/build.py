@@ -260,6 +260,7 @@ def _grants(
         news=parts.news,
         recall=recall,
         deleting=Deleting(rows=parts.rows, claims=parts.claims, provider=ports.provider),
+        observer=ports.observer,
         obtain=living,
         may_delete_at_provider=options.may_delete_at_provider,
     )

@@ -13,8 +13,9 @@ from broker.domain.errors import (
     ReauthRequired,
     TenantNotFound,
 )
+from broker.domain.facts import GrantRevoked
 from broker.domain.grant import Attempt, Grant, GrantState
-from broker.ports import GrantStore, ListQuery
+from broker.ports import GrantStore, ListQuery, Observer
 from broker.service.deleting import Deleting
 from broker.service.memory import Memory
 from broker.service.messages import RevokeGrant, ServedToken
@@ -35,6 +36,7 @@ class Grants:
     news: News
     recall: Recall
     deleting: Deleting
+    observer: Observer
     obtain: Callable[[str], Awaitable[ServedToken]]
     """Returns a living token of a tenant, as callers get it."""
 
@@ -107,8 +109,19 @@ class Grants:
         self.memory.keep(written.reading)
         if written.not_allowed is None:
             self.recall.keep(written.reading.grant)
+            self._tell(request, written.reading.grant, at_provider=keeps_pair)
             await self.news.announce(moved_to(written.reading))
         return written.reading
+
+    def _tell(self, request: RevokeGrant, grant: Grant, *, at_provider: bool) -> None:
+        self.observer.observe(
+            GrantRevoked(
+                tenant=grant.tenant,
+                generation=grant.generation,
+                by=request.caller,
+                at_provider=at_provider,
+            )
+        )
 
     async def _destroy(self, request: RevokeGrant, reading: Reading, mine: Attempt | None) -> Grant:
         def propose(current: Reading) -> Proposal:

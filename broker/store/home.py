@@ -32,7 +32,14 @@ _INSERT: Final = """
 
 _READ: Final = "SELECT name, environment, token_url, client_id FROM home"
 
-_REPLACE: Final = "UPDATE home SET name = $1, environment = $2, token_url = $3, client_id = $4"
+HOME_DIFFERS: Final = "HOME_DIFFERS"
+"""What health calls it."""
+
+MEND: Final = (
+    "BROKER_HOME and the settings of Pleo, or another database; where this installation takes it"
+    " over, and the other one is off for good: token-broker adopt --the-old-one-is-off"
+)
+"""What to do about a home that differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,22 +110,13 @@ def admission(home: Home, keyring: Keyring) -> Callable[[Connection], Awaitable[
             raise DatabaseUnfit(what, code=fitness.value)
         if await read_home(connection) != home:
             what = "the database is not this broker's home, or not yet"
-            raise DatabaseUnfit(what, code="HOME_DIFFERS")
+            raise DatabaseUnfit(what, code=HOME_DIFFERS)
         (row,) = await connection.fetch("SELECT key_id FROM home")
         if not keyring.can_open(row["key_id"]):
             what = "the keyset lacks the key of this database: roll the newest keyset out"
             raise DatabaseUnfit(what, code=KeyUnavailable.reason)
 
     return admit
-
-
-async def replace_home(pool: Pool, home: Home) -> None:
-    """Makes it ours. Only for an operator who knows that the other broker is off.
-
-    Raises:
-        StoreUnavailable: try again.
-    """
-    await pool.fetch(_REPLACE, *_columns(home))
 
 
 async def read_fingerprint_key(pool: Pool, keyring: Keyring) -> bytes:

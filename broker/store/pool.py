@@ -44,6 +44,10 @@ CLOSE_SECONDS: Final = 2.0
 """For taking leave of a server that may be gone. Statements that matter have ended before."""
 
 
+APPLICATION_NAME: Final = "token-broker"
+"""What PostgreSQL shows of our sessions."""
+
+
 async def anybody(_connection: Connection) -> None:
     """Admits every database: for migrations, checks, and the first start."""
 
@@ -58,7 +62,7 @@ class PoolSettings:
     tls: ssl.SSLContext | None = None
     """None: as the URL's `sslmode` says."""
 
-    application_name: str = "token-broker"
+    application_name: str = APPLICATION_NAME
     size: int = 10
     """Connections at most. A statement takes about a millisecond: ten serve thousands a second."""
 

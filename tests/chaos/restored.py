@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from random import Random
 from typing import Final, Literal
 
@@ -31,6 +32,7 @@ from support.onboarding import Customer, expire, get, new_customer, revoke, take
 from support.proxy import Proxy, postgres_proxy
 from support.replica import Replica
 from support.standby import ask
+from support.waiting import comes_true
 
 Memory = Literal["all run on", "one is new", "all are new"]
 """Which of the replicas, that stored what the restore takes back, are there after it."""
@@ -48,6 +50,9 @@ _OFTEN: Final = 3
 
 _PATIENCE_SECONDS: Final = 150.0
 """Until a caller is told for good: three times a span and a quarantine."""
+
+_START_SECONDS: Final = 120.0
+"""For a broker's start: a second of work, and a machine may have many times as much beside it."""
 
 _PAUSE_SECONDS: Final = (0.3, 0.9)
 """Between the calls of one caller."""
@@ -207,7 +212,9 @@ class Scene:
     async def _start(self, count: int) -> None:
         # One after the other: a start is a second of work, and other restores are under way.
         for _ in range(count):
-            await self.brokers.started(**self.settings)
+            replica = self.brokers.launch(**self.settings)
+            await comes_true(partial(_has_begun, replica), seconds=_START_SECONDS)
+            await self.brokers.until_ready(replica, seconds=_START_SECONDS)
 
     async def ask_on(self, since: Since, customer: Customer) -> Call:
         """Asks any replica again and again, until there is an answer for good.
@@ -294,6 +301,10 @@ async def restore(
         await scene.ask_all()
         # Once more, of all replicas: what was answered for good asks Pleo nothing further.
         return scene.judge(await scene.ask_all(), since_time)
+
+
+def _has_begun(replica: Replica) -> bool:
+    return bool(replica.seen("broker_started")) or replica.status is not None
 
 
 async def _rotate(replica: Replica, customer: Customer) -> None:

@@ -7,44 +7,30 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from broker.config import ServeSettings
 from broker.dev.embedded import EmbeddedServer
 from broker.sandbox.sandbox import Sandbox
-from broker.store.home import settle_home
-from broker.store.pool import open_pool
-from broker.store.sealing import Keyring, generate_keyset
-from broker.wiring import home, pool_settings
+from broker.store.sealing import generate_keyset
 from support.cli import Ended, run_beside
+from support.installation import (
+    CLIENT_SECRET,
+    execute,
+    settings_of_an_installation,
+    settle,
+)
 from support.logical import on_logical_database
 from support.pooler import Pooler, dismiss
-from support.service_role import SERVICE_ROLE, as_service
-
-SECRET = "correct-horse-battery"
+from support.service_role import SERVICE_ROLE
 
 
 @pytest.fixture
 def environ(database_url: str, redis_url: str, tmp_path: Path, sandbox: Sandbox) -> dict[str, str]:
     """The settings of an installation that is well."""
-    keyset = tmp_path / "keyset.json"
-    keyset.write_text(generate_keyset())
-    return {
-        "BROKER_HOME": "here",
-        "BROKER_DATABASE_URL": as_service(database_url),
-        "BROKER_REDIS_URL": redis_url,
-        "BROKER_KEYSET_FILE": str(keyset),
-        "BROKER_PLEO_ENVIRONMENT": "custom",
-        "BROKER_PLEO_AUTHORIZE_URL": sandbox.authorize_url,
-        "BROKER_PLEO_TOKEN_URL": sandbox.token_url,
-        "BROKER_PLEO_API_URL": sandbox.url,
-        "BROKER_PLEO_CLIENT_ID": "client-1",
-        "BROKER_PLEO_CLIENT_SECRET": SECRET,
-        "BROKER_PLEO_REDIRECT_URIS": "http://localhost:8400/callback",
-    }
+    return settings_of_an_installation(database_url, redis_url, sandbox=sandbox, folder=tmp_path)
 
 
 async def examine(environ: dict[str, str], **changes: str) -> Ended:
     ended = await run_beside("doctor", "--json", environ=environ | changes)
-    assert SECRET not in ended.said
+    assert CLIENT_SECRET not in ended.said
     return ended
 
 
@@ -58,19 +44,6 @@ def found(ended: Ended, check: str) -> str:
     return str(one)
 
 
-async def settle(environ: dict[str, str]) -> None:
-    """Does what the first start does."""
-    settings = ServeSettings.from_environ(environ)
-    async with open_pool(pool_settings(settings)) as pool:
-        await settle_home(pool, Keyring.from_file(settings.keyset_file), home(settings))
-
-
-async def execute(environ: dict[str, str], statement: str) -> None:
-    settings = ServeSettings.from_environ(environ)
-    async with open_pool(pool_settings(settings)) as pool:
-        await pool.fetch(statement)
-
-
 async def test_migrate_applies_what_is_pending_once(empty_database_url: str) -> None:
     environ = {"BROKER_DATABASE_URL": empty_database_url}
 
@@ -82,6 +55,17 @@ async def test_migrate_applies_what_is_pending_once(empty_database_url: str) -> 
     assert (again.status, again.stdout) == (0, "The schema is up to date.\n")
 
 
+async def test_migrate_tells_in_json_that_it_marked_the_database(empty_database_url: str) -> None:
+    environ = {"BROKER_DATABASE_URL": empty_database_url}
+
+    dry = await run_beside("migrate", "--restored", "--dry-run", "--json", environ=environ)
+    marked = await run_beside("migrate", "--restored", "--json", environ=environ)
+    plain = await run_beside("migrate", "--json", environ=environ)
+
+    told = [each.document["marked_restored"] for each in (dry, marked, plain)]
+    assert told == [False, True, False]
+
+
 async def test_migrate_for_people_names_each_file(empty_database_url: str) -> None:
     ended = await run_beside("migrate", environ={"BROKER_DATABASE_URL": empty_database_url})
 
@@ -89,13 +73,13 @@ async def test_migrate_for_people_names_each_file(empty_database_url: str) -> No
 
 
 async def test_migrate_without_a_server_fails_without_its_password() -> None:
-    url = f"postgresql://broker:{SECRET}@127.0.0.1:1/broker"
+    url = f"postgresql://broker:{CLIENT_SECRET}@127.0.0.1:1/broker"
 
     ended = await run_beside("migrate", environ={"BROKER_DATABASE_URL": url})
 
     assert ended.status == 1
     assert "PostgreSQL cannot be reached" in ended.stderr
-    assert SECRET not in ended.said
+    assert CLIENT_SECRET not in ended.said
 
 
 async def test_migrate_without_an_authority_names_its_variable(tmp_path: Path) -> None:
@@ -195,7 +179,7 @@ async def test_an_unknown_name_is_an_error_for_doctor(environ: dict[str, str]) -
 
 
 async def test_wrong_settings_leave_the_rest_unseen(environ: dict[str, str]) -> None:
-    ended = await examine(environ, BROKER_LOG_LEVEL=SECRET)
+    ended = await examine(environ, BROKER_LOG_LEVEL=CLIENT_SECRET)
 
     assert ended.status == 1
     assert outcomes(ended)["settings"] == "bad"
@@ -210,7 +194,7 @@ async def test_what_is_probably_not_meant_is_a_warning(environ: dict[str, str]) 
 
 
 async def test_a_keyset_that_is_none_is_bad(environ: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text(SECRET)
+    (tmp_path / "other.json").write_text(CLIENT_SECRET)
 
     ended = await examine(environ, BROKER_KEYSET_FILE=str(tmp_path / "other.json"))
 
@@ -219,7 +203,7 @@ async def test_a_keyset_that_is_none_is_bad(environ: dict[str, str], tmp_path: P
 
 
 async def test_a_database_that_is_away_is_bad(environ: dict[str, str]) -> None:
-    url = f"postgresql://broker:{SECRET}@127.0.0.1:1/broker"
+    url = f"postgresql://broker:{CLIENT_SECRET}@127.0.0.1:1/broker"
 
     ended = await examine(environ, BROKER_DATABASE_URL=url)
 
@@ -257,7 +241,9 @@ async def test_another_brokers_home_is_bad(environ: dict[str, str]) -> None:
     ended = await examine(environ, BROKER_HOME="elsewhere")
 
     assert ended.status == 1
-    assert found(ended, "home").endswith("name: 'here', here 'elsewhere'")
+    (home,) = [each for each in ended.document["checks"] if each["check"] == "home"]
+    assert home["found"].endswith("name: 'here', here 'elsewhere'")
+    assert "token-broker adopt --the-old-one-is-off" in home["mend"]
 
 
 async def test_a_key_in_use_that_is_lacking_is_bad(environ: dict[str, str], tmp_path: Path) -> None:
@@ -270,7 +256,7 @@ async def test_a_key_in_use_that_is_lacking_is_bad(environ: dict[str, str], tmp_
 
 
 async def test_a_redis_that_is_away_is_bad(environ: dict[str, str]) -> None:
-    ended = await examine(environ, BROKER_REDIS_URL=f"redis://:{SECRET}@127.0.0.1:1/0")
+    ended = await examine(environ, BROKER_REDIS_URL=f"redis://:{CLIENT_SECRET}@127.0.0.1:1/0")
 
     assert (ended.status, outcomes(ended)["redis"]) == (1, "bad")
 

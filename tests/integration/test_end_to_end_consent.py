@@ -188,6 +188,8 @@ async def test_a_revoked_grant_is_shown_and_serves_nobody(
     revoked = await revoke(first, customer.tenant)
 
     assert (revoked.state, revoked.generation) == (Grant.STATE_REVOKED, 2)
+    told = await first.saw("grant_revoked", tenant=customer.tenant)
+    assert (told["generation"], told["by"], told["at_provider"]) == (2, "anonymous", False)
     await second.saw("memory_dropped", tenant=customer.tenant)
     failures = await all_of(
         failure_of(get(each.tokens, customer.tenant)) for each in (first, second)

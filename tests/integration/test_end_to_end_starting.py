@@ -151,6 +151,7 @@ async def test_another_home_ends_at_once_and_says_why(
     assert intruder.status == 1
     (value,) = changes.values()
     assert f"here {value!r}" in intruder.said
+    assert "token-broker adopt --the-old-one-is-off" in intruder.said
     assert (await get(resident.tokens, customer.tenant)).generation == 1
 
 

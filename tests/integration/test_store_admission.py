@@ -6,20 +6,24 @@ What stands behind an address may change: every connection is asked, not the fir
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from broker.domain.errors import StoreUnavailable
+from broker.ops.checks import HomeCheck, Subjects
+from broker.ops.pleo_watch import PleoWatch
+from broker.store.adopting import adopt_home
 from broker.store.connecting import DatabaseUnfit
 from broker.store.home import (
     Home,
     HomeDiffersError,
     admission,
     read_home,
-    replace_home,
     settle_home,
 )
 from broker.store.migrate import migrate
@@ -121,7 +125,7 @@ async def test_a_database_that_changes_hands_loses_its_new_connections(
 ) -> None:
     await settle(database_url, keyring)
     async with serving_pool(database_url, keyring) as pool, pool.transaction() as held:
-        await replace_home(pool, ANOTHER_HOME)
+        assert await adopt_home(pool, shown=THE_HOME, ours=ANOTHER_HOME)
 
         async with pool.transaction():
             with pytest.raises(DatabaseUnfit):
@@ -138,3 +142,49 @@ async def test_a_keyset_of_another_installation_seals_nothing_here(
         with pytest.raises(DatabaseUnfit, match="lacks the key") as raised:
             await pool.fetch("SELECT 1")
     assert raised.value.code == "KEY_UNAVAILABLE"
+
+
+class Away:
+    """A pool whose server may be away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.is_away = False
+
+    async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return await self._pool.fetch(query, *arguments)
+
+
+async def test_a_home_that_nobody_can_look_at_is_as_it_last_was(
+    database_url: str, keyring: Keyring
+) -> None:
+    async with open_pool(PoolSettings(url=lambda: database_url)) as pool:
+        away = Away(pool)
+        check = HomeCheck(subjects_on(away, keyring))
+        found = [(await check.probe()).error]
+        away.is_away = True
+        found.append((await check.probe()).error)
+
+        await pool.fetch("UPDATE home SET name = 'elsewhere'")
+        away.is_away = False
+        found.append((await check.probe()).error)
+        away.is_away = True
+        found.append((await check.probe()).error)
+
+    assert found == ["", "", "HOME_DIFFERS", "HOME_DIFFERS"]
+
+
+def subjects_on(pool: Away, keyring: Keyring) -> Subjects:
+    return Subjects(
+        pool=pool,  # type: ignore[arg-type]  # one method of it
+        refused_write=str,
+        redis=None,  # type: ignore[arg-type]  # not asked
+        keyring=keyring,
+        home=THE_HOME,
+        pleo=PleoWatch(),
+        on_refused=lambda _: None,
+        breaker=lambda: None,
+        certificate=lambda: None,
+    )

@@ -16,7 +16,7 @@ from broker.domain.imports import Import
 from broker.domain.secret import RefreshToken, Secret
 from broker.ports import PutImport
 from broker.store.health import key_ids_in_use
-from broker.store.home import Home, HomeDiffersError, read_home, replace_home, settle_home
+from broker.store.home import Home, HomeDiffersError, read_home, settle_home
 from broker.store.sealing import generate_keyset
 from support.grants import some_grant, some_pair
 from support.store_worlds import (
@@ -202,14 +202,6 @@ async def test_another_home_is_refused_and_both_are_named(world: PostgresStoreWo
         "environment: 'custom', here 'production'; "
         "token_url: 'http://127.0.0.1:1/token', here 'https://x'"
     )
-
-
-async def test_a_home_can_be_adopted(world: PostgresStoreWorld) -> None:
-    await replace_home(world.pool, OTHER_HOME)
-
-    await settle_home(world.pool, world.keyring, OTHER_HOME)
-
-    assert await read_home(world.pool) == OTHER_HOME
 
 
 async def test_no_fingerprint_is_made_without_the_homes_key(

@@ -25,6 +25,7 @@ from broker.domain.facts import (
     FlightEnded,
     FlightJoined,
     FlightStarted,
+    GrantRevoked,
     GuardMoved,
     HistoryLost,
     KeysRewrapped,
@@ -100,6 +101,9 @@ _EXAMPLES: Final[tuple[Fact, ...]] = (
     SettlementDelayed(tenant=THE_TENANT, number=8, holds_pair=True, tries=3),
     ReauthBecameRequired(
         tenant=THE_TENANT, cause=ReauthCause.ROTATION_LOST, provider_error="invalid_grant"
+    ),
+    GrantRevoked(
+        tenant=THE_TENANT, generation=42, by="uri:spiffe://example.org/web", at_provider=False
     ),
     RejectionReported(tenant=THE_TENANT, generation=41, verdict="believed"),
     BreakerMoved(cause="CLIENT_REJECTED", code="invalid_client"),

@@ -16,6 +16,7 @@ from broker.domain.errors import (
     StoreUnavailable,
     TenantNotFound,
 )
+from broker.domain.facts import GrantRevoked
 from broker.domain.grant import Grant, GrantState, TokenPair
 from broker.domain.history import GrantEvent
 from broker.ports import ListQuery
@@ -97,6 +98,20 @@ async def test_a_revoked_grant_serves_no_token_and_is_still_shown() -> None:
         assert "revoked_at" in gone.value.metadata
         assert (await one.service.broker.get_grant("acme")).state is GrantState.REVOKED
         assert lives_at_pleo(ours)
+
+
+@in_virtual_time
+async def test_a_revocation_is_told_once_with_who_it_was() -> None:
+    async with fleet() as ours:
+        ours.connect()
+        one = desk(ours)
+
+        for at_provider in (False, True):
+            await one.revoke(at_provider=at_provider)
+
+        assert one.told.of(GrantRevoked) == [
+            GrantRevoked(tenant="acme", generation=8, by=WEB, at_provider=False)
+        ]
 
 
 @in_virtual_time

@@ -21,6 +21,7 @@ from broker.domain.facts import (
     Fact,
     FlightEnded,
     FlightStarted,
+    GrantRevoked,
     GuardMoved,
     ReauthBecameRequired,
     Source,
@@ -210,6 +211,14 @@ def test_the_first_customer_lost_is_an_increase_from_zero(cause: ReauthCause) ->
 
     seen.append(value(metrics, "reauth_required_total", cause=cause.value.lower()))
     assert seen == [0, 1]
+
+
+def test_revocations_are_counted() -> None:
+    metrics = Metrics()
+
+    metrics.observe(example_of(GrantRevoked))
+
+    assert value(metrics, "grants_revoked_total") == 1
 
 
 def breaker_shown(metrics: Metrics) -> set[str]:
