@@ -333,6 +333,23 @@ class OddRenewals:
 
 
 @in_virtual_time
+async def test_what_comes_late_is_renewed_earlier_the_next_time() -> None:
+    async with fleet() as ours:
+        ours.jitter = 0.5
+        connect_used(ours, "in time", due_in=0.0)
+        connect_used(ours, "late", due_in=-600.0)
+        one = ours.replica()
+
+        for tenant in ("in time", "late"):
+            await one.obtain.renew(tenant)
+
+        in_time, late = ours.grant("in time").renew_at, ours.grant("late").renew_at
+        assert in_time is not None
+        assert late is not None
+        assert in_time - late > timedelta(minutes=3)
+
+
+@in_virtual_time
 async def test_a_renewal_costs_three_statements_and_no_lease() -> None:
     async with fleet() as ours:
         connect_used(ours, due_in=0.0)
