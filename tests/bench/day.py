@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, pstdev
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -67,6 +67,9 @@ class Figures:
     usual_later: float
     """Refreshes a second in all of that time."""
 
+    uneven_later: float
+    """How much the minutes of it differ: their standard deviation, with the mean as one."""
+
 
 def figures_of(day: Day) -> Figures:
     """Adds the day up."""
@@ -97,6 +100,7 @@ def figures_of(day: Day) -> Figures:
         backlog_after_outage=max(told.backlog[int(begins) :], default=0),
         busiest_later=max(later),
         usual_later=mean(later),
+        uneven_later=pstdev(later) / mean(later),
     )
 
 
