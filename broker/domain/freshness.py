@@ -27,6 +27,11 @@ LONGEST_LIFETIME: Final = timedelta(hours=24)
 JITTER: Final = 0.2
 """The share of the renewal lead that is spread, so that grants made together part company."""
 
+SPREAD: Final = 0.5
+"""The share of a late grant's life before its lead over which its renewal is spread. Late ones come
+as fast as the fleet's rate lets them, after an outage all that are in use, and would come together
+again in each lifetime. Half keeps a token for most of its life: one renewal more in four, once."""
+
 REUSE_MARGIN: Final = timedelta(seconds=5)
 """Between the end of the promise and the renewal: a request that left at the last moment is still
 answered before the token dies. Longer than an API call should take."""
@@ -50,13 +55,22 @@ def settled_lifetime(expires_in: timedelta | None, last: timedelta | None) -> ti
 
 
 def renewal_time(
-    expires_at: datetime, *, lifetime: timedelta, ahead: timedelta, jitter: float
+    expires_at: datetime,
+    *,
+    lifetime: timedelta,
+    ahead: timedelta,
+    jitter: float,
+    was_late: bool = False,
 ) -> datetime:
-    """Returns when to rotate. `jitter` is in [0, 1); it only ever makes the renewal later.
+    """Returns when to rotate. `jitter` is in [0, 1): it makes the renewal later, by little.
 
     The lead is never more than a third of the lifetime, so that short tokens are used too.
+    `was_late`: this pair comes long after its predecessor was due (`renewal.is_late`), as others
+    do now; jitter makes its renewal earlier, by much.
     """
     lead = min(ahead, lifetime / 3)
+    if was_late:
+        return expires_at - lead - (lifetime - lead) * SPREAD * jitter
     return expires_at - lead * (1 - JITTER * jitter)
 
 

@@ -15,6 +15,8 @@ from typing import Final, TypeAlias, cast
 
 JsonObject: TypeAlias = dict[str, object]
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
 
 def read_object(body: bytes) -> JsonObject | None:
     """Returns the object that the whole body is; None: it is none, or nested absurdly deep.
@@ -109,4 +111,4 @@ def read_words(fields: JsonObject, name: str) -> tuple[str, ...] | None:
 
 def _is_encodable(text: str) -> bool:
     """Tells whether there is no lone surrogate: all else in a str has its bytes in UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or _SURROGATE.search(text) is None

@@ -18,6 +18,11 @@ TAKEN_FOR: Final = timedelta(seconds=30)
 for its turn and be on the wire. A replica that dies meanwhile costs no more than that."""
 
 
+LATE: Final = timedelta(minutes=1)
+"""After its renewal time a grant in use is late: twice what a replica that died with it costs, so
+that something has kept many of them."""
+
+
 class Planned(StrEnum):
     """Why a grant is to be rotated."""
 
@@ -39,6 +44,15 @@ def due_since(grant: Grant, which: Planned, *, keepalive: timedelta) -> datetime
         return grant.refreshed_at + keepalive
     is_used = grant.last_used_at is not None and grant.last_used_at >= grant.refreshed_at
     return grant.renew_at if is_used else None
+
+
+def is_late(grant: Grant, now: datetime) -> bool:
+    """Whether a grant in use is long past its renewal time, and so probably many are.
+
+    What nobody asked for is not late, however long it has been due.
+    """
+    since = due_since(grant, Planned.IN_USE, keepalive=timedelta(0))
+    return since is not None and now - since > LATE
 
 
 def may_be_renewed(grant: Grant, now: datetime) -> bool:

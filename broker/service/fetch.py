@@ -42,7 +42,7 @@ class Errand:
     """Done when Pleo takes longer than a whole request may."""
 
     has_turn: bool = False
-    """Whether it has a place at the turnstile, as planned work has."""
+    """Whether it is planned work, which has a place at the turnstile and takes no lease."""
 
     source: Source = Source.DATABASE
     lease_waits: int = 0
@@ -92,6 +92,9 @@ class Fetcher:
                     raise error
                 case Wait():
                     reading = await self._after_news(errand, observer)
+                case Refresh() if errand.has_turn:
+                    # Nobody waits for it, so that there is no herd to spare; the claim decides.
+                    reading = await self._attempt(errand, reading)
                 case Refresh():
                     reading = await self._refresh(errand, observer)
                 case _:

@@ -29,6 +29,7 @@ from broker.domain.freshness import renewal_time, settled_lifetime
 from broker.domain.grant import Attempt, Grant
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.domain.refresh_writes import Issue
+from broker.domain.renewal import is_late
 from broker.domain.secret import RefreshToken
 from broker.ports import Beside, Chance, Observer, Presentation
 from broker.service.endings import error_of, failing, outcome_of, refusing, storing
@@ -127,6 +128,7 @@ class Settler:
                 lifetime=lifetime,
                 ahead=self._renew_ahead,
                 jitter=self._chance.jitter(),
+                was_late=is_late(grant, sent),
             ),
             scopes=rotated.scopes,
         )

@@ -14,11 +14,12 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, pstdev
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.day_pleo import LIFETIME
 from bench.day_story import Day
 from bench.lines import Line, Panel, draw
 from support.virtual_time import run_virtual
@@ -60,6 +61,15 @@ class Figures:
     backlog_after_outage: int
     """Grants in use past their renewal time, at the most."""
 
+    busiest_later: float
+    """Refreshes a second in the busiest minute of two hours that begin a lifetime after it."""
+
+    usual_later: float
+    """Refreshes a second in all of that time."""
+
+    uneven_later: float
+    """How much the minutes of it differ: their standard deviation, with the mean as one."""
+
 
 def figures_of(day: Day) -> Figures:
     """Adds the day up."""
@@ -71,6 +81,8 @@ def figures_of(day: Day) -> Figures:
     waits = sorted(spent for at, spent in told.waits if at // 60 not in trouble) or [0.0]
     outside = sum(told.calls.values()) * (1 - len(trouble) / (60 * asked.hours))
     seconds = range(60 * int(ends), 60 * int(caught_up) + 60)
+    settling = int(ends) + int(LIFETIME.total_seconds() // 60)
+    later = _by_minute(told.refreshes, range(settling, settling + 120))
     return Figures(
         grants=asked.grants,
         limit=asked.rate,
@@ -86,23 +98,31 @@ def figures_of(day: Day) -> Figures:
         caught_up_after=caught_up - ends,
         most_after_outage=max((told.refreshes[each] for each in seconds), default=0),
         backlog_after_outage=max(told.backlog[int(begins) :], default=0),
+        busiest_later=max(later),
+        usual_later=mean(later),
+        uneven_later=pstdev(later) / mean(later),
     )
+
+
+def _by_minute(counted: Counter[int], minutes: range) -> list[float]:
+    """Returns how many a second there were, in each minute."""
+    return [sum(counted[60 * each + past] for past in range(60)) / 60 for each in minutes]
 
 
 def plot(day: Day) -> str:
     """Returns the day as an SVG, by the minute."""
     told, minutes = day.told, range(60 * day.asked.hours)
 
-    def a_second(counted: Counter[int]) -> list[float]:
-        return [sum(counted[60 * each + past] for past in range(60)) / 60 for each in minutes]
-
     waited = Counter(int(at // 60) for at, _ in told.waits)
     panels = [
         Panel(
             title="refreshes a second, and the limit",
             lines=[
-                Line(name="all", values=a_second(told.refreshes)),
-                Line(name="because somebody asked", values=a_second(told.refreshes - told.planned)),
+                Line(name="all", values=_by_minute(told.refreshes, minutes)),
+                Line(
+                    name="because somebody asked",
+                    values=_by_minute(told.refreshes - told.planned, minutes),
+                ),
             ],
             limit=day.asked.rate,
         ),

@@ -21,7 +21,7 @@ from broker.domain.backoff import next_failure
 from broker.domain.evidence import BREAKER_WINDOW, Evidence
 from broker.domain.freshness import renewal_time
 from broker.domain.grant import AttemptPhase, Doubt, FailureKind, FailureRecord, Grant
-from broker.domain.renewal import TAKEN_FOR, Planned, due_since, may_be_renewed
+from broker.domain.renewal import TAKEN_FOR, Planned, due_since, is_late, may_be_renewed
 from broker.ports import Due
 from support.grants import THE_NOW, some_attempt, some_grant
 from support.virtual_time import nap
@@ -81,7 +81,11 @@ class Grants:
             refreshed_at=sent_at,
             expires_at=expires_at,
             renew_at=renewal_time(
-                expires_at, lifetime=LIFETIME, ahead=AHEAD, jitter=self._chance.random()
+                expires_at,
+                lifetime=LIFETIME,
+                ahead=AHEAD,
+                jitter=self._chance.random(),
+                was_late=is_late(grant, sent_at),
             ),
             attempt=None,
             doubt=Doubt.NONE,

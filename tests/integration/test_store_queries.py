@@ -12,11 +12,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from broker.domain.errors import StoreUnavailable
 from broker.domain.evidence import BREAKER_WINDOW, GUARD_WINDOW
 from broker.domain.grant import Doubt
 from broker.domain.history import AttemptOutcome, AttemptRecord
 from broker.ports import Change
 from broker.store import consents, fleet, grants, health, upkeep
+from broker.store.connecting import STATEMENT_TIMEOUT
 from broker.store.home import settle_home
 from broker.store.partitions import DAYS_AHEAD, maintain_attempts
 from broker.store.past import LIVE
@@ -282,6 +284,48 @@ async def test_what_is_older_than_the_retention_is_dropped(world: PostgresStoreW
 
     assert "refresh_attempts_20200101" not in await partitions(world)
     assert await world.pool.fetch("SELECT FROM refresh_attempts") == []
+
+
+async def test_days_that_were_left_alone_go_one_by_one_beside_a_reader(
+    database_url: str, world: PostgresStoreWorld
+) -> None:
+    days = ("20200101", "20200102")
+    for day in days:
+        await world.pool.fetch(
+            f"CREATE TABLE refresh_attempts_{day} PARTITION OF refresh_attempts "
+            f"FOR VALUES FROM ('{day} 00:00Z') TO ('{day} 23:00Z')"
+        )
+    reader = await asyncpg.connect(database_url)
+    async with reader.transaction():
+        # Reads the later day alone, for as long as it likes.
+        await reader.execute("LOCK refresh_attempts_20200102 IN ACCESS SHARE MODE")
+        with pytest.raises(StoreUnavailable):
+            await maintain_attempts(world.serving, retention=A_FORTNIGHT)
+        left = await partitions(world)
+    await reader.close()
+    await maintain_attempts(world.serving, retention=A_FORTNIGHT)
+
+    assert [f"refresh_attempts_{day}" in left for day in days] == [False, True]
+    assert not {f"refresh_attempts_{day}" for day in days} & set(await partitions(world))
+    assert len(left) == 1 + 1 + 1 + DAYS_AHEAD
+
+
+async def test_the_upkeep_of_a_day_has_more_time_than_a_statement(
+    world: PostgresStoreWorld,
+) -> None:
+    await world.pool.fetch(
+        "CREATE FUNCTION insist() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN ASSERT current_setting('statement_timeout') = '1min'; RETURN NULL; END $$"
+    )
+    await world.pool.fetch(
+        "CREATE TRIGGER insist BEFORE DELETE ON refresh_attempts_default "
+        "FOR EACH STATEMENT EXECUTE FUNCTION insist()"
+    )
+
+    await maintain_attempts(world.serving, retention=A_FORTNIGHT)
+
+    (row,) = await world.serving.fetch("SHOW statement_timeout")
+    assert row["statement_timeout"] == STATEMENT_TIMEOUT
 
 
 async def test_a_dump_read_into_the_same_cluster_is_another_past(

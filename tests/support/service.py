@@ -103,15 +103,16 @@ class Recorder:
 
 
 class CountingChance:
-    """Names that count, and a jitter of nothing."""
+    """Names that count, and a jitter of nothing, or always the same."""
 
-    def __init__(self, replica: str) -> None:
+    def __init__(self, replica: str, *, jitter: float = 0.0) -> None:
+        self._jitter = jitter
         self._replica = replica
         self._count = 0
 
     def jitter(self) -> float:
         """See the port."""
-        return 0.0
+        return self._jitter
 
     def identifier(self) -> str:
         """See the port."""
@@ -211,12 +212,14 @@ class Fleet:
     rate: float = 1000.0
     """Refreshes a second, of all replicas: more than a test that is about something else sends."""
 
+    jitter: float = 0.0
+
     def replica(self, name: str = "one") -> Replica:
         """Starts one more."""
         told, holdings = Recorder(), Holdings()
         store = FakeGrantStore(self.world)
         rows, memory, recall = Rows(store, TIMES), Memory(), Recall()
-        chance = CountingChance(name)
+        chance = CountingChance(name, jitter=self.jitter)
         shared = FakeFleetStore(self.world)
         known = KnownFleet(shared, told, times=TIMES, replica=name, build="test")
         weighing = Weighing(known, shared, told, hold_for=GUARD_HOLD)

@@ -90,13 +90,28 @@ def test_jitter_spreads_renewals_evenly() -> None:
     assert half == THE_NOW - timedelta(seconds=90)
 
 
-@given(lifetime=LIFETIMES, ahead=LEADS, jitter=CHANCES)
+@pytest.mark.parametrize(("jitter", "minutes"), [(0, 13.5), (0.5, 10.125), (0.999999, 6.75)])
+def test_late_renewals_are_spread_over_half_the_time_before_the_lead(
+    jitter: float, minutes: float
+) -> None:
+    lifetime, ahead = timedelta(minutes=15), timedelta(seconds=90)
+
+    renew_at = renewal_time(
+        THE_NOW + lifetime, lifetime=lifetime, ahead=ahead, jitter=jitter, was_late=True
+    )
+
+    assert (renew_at - THE_NOW).total_seconds() == pytest.approx(60 * minutes, abs=0.001)
+
+
+@given(lifetime=LIFETIMES, ahead=LEADS, jitter=CHANCES, was_late=st.booleans())
 def test_the_promise_ends_before_renewal_and_renewal_before_expiry(
-    lifetime: timedelta, ahead: timedelta, jitter: float
+    *, lifetime: timedelta, ahead: timedelta, jitter: float, was_late: bool
 ) -> None:
     issued_at = THE_NOW
     expires_at = issued_at + lifetime
-    renew_at = renewal_time(expires_at, lifetime=lifetime, ahead=ahead, jitter=jitter)
+    renew_at = renewal_time(
+        expires_at, lifetime=lifetime, ahead=ahead, jitter=jitter, was_late=was_late
+    )
 
     promised = reuse_until(some_grant(expires_at=expires_at, renew_at=renew_at))
 

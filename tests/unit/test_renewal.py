@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from broker.domain.grant import Doubt, GrantState
-from broker.domain.renewal import Planned, due_since, may_be_renewed
-from support.grants import THE_NOW, some_grant, some_pair
+from broker.domain.renewal import LATE, Planned, due_since, is_late, may_be_renewed
+from support.grants import A_TICK, THE_NOW, some_grant, some_pair
 
 KEEPALIVE = timedelta(days=20)
 A_MINUTE = timedelta(minutes=1)
@@ -51,3 +51,16 @@ def test_without_a_refresh_token_nothing_is_renewed() -> None:
 
     assert not may_be_renewed(replace(USED, pair=bare), THE_NOW)
     assert not may_be_renewed(replace(USED, pair=None), THE_NOW)
+
+
+def test_what_is_in_use_is_late_a_minute_after_its_time() -> None:
+    assert not is_late(USED, THE_NOW + LATE)
+    assert is_late(USED, THE_NOW + LATE + A_TICK)
+
+
+def test_what_nobody_asked_for_is_never_late() -> None:
+    unused = replace(USED, last_used_at=None)
+    held = replace(USED, state=GrantState.HELD)
+
+    for grant in (unused, held):
+        assert not is_late(grant, THE_NOW + 60 * LATE)

@@ -9,7 +9,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from broker.domain.breaker import Breaker, BreakerCause
-from broker.domain.facts import AttemptClaimed, FlightStarted, LoopFailed, RenewalEnded
+from broker.domain.facts import (
+    AttemptClaimed,
+    FlightStarted,
+    LeaseAnswered,
+    LoopFailed,
+    RenewalEnded,
+)
 from broker.domain.guard import Guard, hold
 from broker.domain.renewal import Planned
 from broker.ports import Due
@@ -324,6 +330,55 @@ class OddRenewals:
             await self.fails.wait()
             raise ValueError(tenant)
         self.renewed.append(tenant)
+
+
+@in_virtual_time
+async def test_what_comes_late_is_renewed_earlier_the_next_time() -> None:
+    async with fleet() as ours:
+        ours.jitter = 0.5
+        connect_used(ours, "in time", due_in=0.0)
+        connect_used(ours, "late", due_in=-600.0)
+        one = ours.replica()
+
+        for tenant in ("in time", "late"):
+            await one.obtain.renew(tenant)
+
+        in_time, late = ours.grant("in time").renew_at, ours.grant("late").renew_at
+        assert in_time is not None
+        assert late is not None
+        assert in_time - late > timedelta(minutes=3)
+
+
+@in_virtual_time
+async def test_a_renewal_costs_three_statements_and_no_lease() -> None:
+    async with fleet() as ours:
+        connect_used(ours, due_in=0.0)
+        one = ours.replica()
+        await one.known.poll()
+        gate = ours.watch()
+
+        await one.obtain.renew("acme")
+
+        assert gate.calls == ["read", "apply", "apply"]
+        assert one.told.of(LeaseAnswered) == []
+
+
+@in_virtual_time
+async def test_a_renewal_and_a_caller_elsewhere_present_once() -> None:
+    async with fleet() as ours:
+        connect_used(ours, due_in=0.0)
+        ours.pleo.sandbox.faults.add(Hold())
+        one, two = ours.replica("one"), ours.replica("two")
+        renewal = ours.tasks.create_task(one.obtain.renew("acme"), name="renewal")
+        await ours.pleo.sandbox.until(held=1)
+        call = two.call()
+        await pass_time(1)
+
+        ours.pleo.sandbox.release()
+        await renewal
+        await call
+
+        assert ours.counts().presentations == 1
 
 
 @in_virtual_time
