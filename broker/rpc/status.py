@@ -29,6 +29,9 @@ DOMAIN: Final = "pleo-token-broker"
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 
+SHORTEST_PUSHBACK: Final = 1
+"""Milliseconds. After 0 gRPC's core (1.85) sends nothing any more: the call hangs to its deadline."""
+
 LONGEST_MESSAGE: Final = 1000
 """Characters. A status travels in trailers, the message in two of them, and clients refuse more
 than 8 KiB of those (gRPC's `max_metadata_size`), which would hide the status itself."""
@@ -78,7 +81,9 @@ def pushback_of(error: BrokerError) -> str | None:
     """Returns what the trailer says to gRPC channels; None: no trailer."""
     if not isinstance(error, TransientError):
         return None
-    return str(_milliseconds(error.retry_after)) if error.may_channel_retry else "-1"
+    if not error.may_channel_retry:
+        return "-1"
+    return str(max(_milliseconds(error.retry_after), SHORTEST_PUSHBACK))
 
 
 async def abort(context: Context, error: BrokerError, *, tenant: str | None = None) -> None:

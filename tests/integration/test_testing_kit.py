@@ -66,6 +66,16 @@ def test_an_outage_is_over_with_its_block(fake_token_broker: FakeTokenBroker) ->
     assert failed.value.tenant == "acme"
 
 
+def test_a_channel_that_may_come_back_at_once_does(fake_token_broker: FakeTokenBroker) -> None:
+    fake_token_broker.connect("acme")
+    fake_token_broker.fail("acme", "PROVIDER_UNAVAILABLE")
+
+    error = told(fake_token_broker)
+
+    assert (error.reason, error.retry_after) == ("PROVIDER_UNAVAILABLE", timedelta(0))
+    assert len(fake_token_broker.asked) == 4
+
+
 def test_no_lifetime_is_a_rotation_at_every_call(fake_token_broker: FakeTokenBroker) -> None:
     fake_token_broker.connect("acme", lifetime=timedelta(0))
     with BlockingTokenClient(fake_token_broker.address) as client:
