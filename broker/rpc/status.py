@@ -3,7 +3,7 @@
 Each is a `google.rpc.Status` with exactly one ErrorInfo, whose metadata repeats every fact of the
 message; BadRequest for bad fields; RetryInfo when waiting helps. The message starts with the
 reason. RetryInfo is matched by the trailer `grpc-retry-pushback-ms`, which gRPC channels obey as
-they do not RetryInfo (gRFC A6): the same number, or -1 where they must not retry by themselves.
+they do not RetryInfo (gRFC A6): the same number, at least 1, or -1 where they must not retry.
 Other failures carry no trailer: channels do not retry their codes anyway, and count a -1 against
 the budget for retries of whoever still deserves one.
 """
@@ -30,7 +30,7 @@ DOMAIN: Final = "pleo-token-broker"
 PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 SHORTEST_PUSHBACK: Final = 1
-"""Milliseconds. After 0 gRPC's core (1.85) sends nothing any more: the call hangs to its deadline."""
+"""Milliseconds. After 0 gRPC's core (1.85) sends nothing more: the call hangs to its deadline."""
 
 LONGEST_MESSAGE: Final = 1000
 """Characters. A status travels in trailers, the message in two of them, and clients refuse more
