@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate chaos drill lights fuzz bench lint format proto lock image clean
+.PHONY: help run test callers simulate chaos drill lights fuzz bench lint format proto lock image clean
 
 # Further arguments for the program that a target runs.
 ARGS =
@@ -37,12 +37,20 @@ PARALLEL = --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 test: .venv/.project ## run the tests, on real servers
 ifeq ($(ARGS),)
+	@$(CALLERS)
 	@$(PYTEST) tests/chaos
 	@$(PYTEST) --ignore=tests/chaos $(PARALLEL) --cov --cov-report=
 	@$(COVERAGE)
 else
 	@$(PYTEST) $(ARGS)
 endif
+
+# Their packages come from the registries of Go and npm, and stay in the .venv. Without a toolchain or
+# a registry it says so, and the tests of that caller are skipped.
+CALLERS = PYTHONPATH=.:tests .venv/bin/python -m support.toolchains
+
+callers: .venv/.project ## build the example callers in Go and Node, which the tests run
+	@$(CALLERS)
 
 COVERAGE = .venv/bin/python -m coverage report --include='broker/domain/*,broker/service/*' \
 	&& .venv/bin/python -m coverage report --include='broker/domain/*' --fail-under=100 >/dev/null \

@@ -3,7 +3,7 @@
 Each is a `google.rpc.Status` with exactly one ErrorInfo, whose metadata repeats every fact of the
 message; BadRequest for bad fields; RetryInfo when waiting helps. The message starts with the
 reason. RetryInfo is matched by the trailer `grpc-retry-pushback-ms`, which gRPC channels obey as
-they do not RetryInfo (gRFC A6): the same number, or -1 where they must not retry by themselves.
+they do not RetryInfo (gRFC A6): the same number, at least 1, or -1 where they must not retry.
 Other failures carry no trailer: channels do not retry their codes anyway, and count a -1 against
 the budget for retries of whoever still deserves one.
 """
@@ -28,6 +28,9 @@ DOMAIN: Final = "pleo-token-broker"
 """Says in every ErrorInfo whose reasons these are (AIP-193)."""
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
+
+SHORTEST_PUSHBACK: Final = 1
+"""Milliseconds. After 0 gRPC's core (1.85) sends nothing more: the call hangs to its deadline."""
 
 LONGEST_MESSAGE: Final = 1000
 """Characters. A status travels in trailers, the message in two of them, and clients refuse more
@@ -78,7 +81,9 @@ def pushback_of(error: BrokerError) -> str | None:
     """Returns what the trailer says to gRPC channels; None: no trailer."""
     if not isinstance(error, TransientError):
         return None
-    return str(_milliseconds(error.retry_after)) if error.may_channel_retry else "-1"
+    if not error.may_channel_retry:
+        return "-1"
+    return str(max(_milliseconds(error.retry_after), SHORTEST_PUSHBACK))
 
 
 async def abort(context: Context, error: BrokerError, *, tenant: str | None = None) -> None:

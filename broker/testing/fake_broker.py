@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from broker.domain.errors import BrokerError, ProviderUnavailable, ReauthRequired, TenantNotFound
+from broker.domain.errors import BrokerError, ReauthRequired, TenantNotFound
 from broker.domain.facts import Source
 from broker.domain.grant import ReauthCause
 from broker.domain.secret import AccessToken, Secret
 from broker.service.messages import ServedToken
 from broker.service.watching import Watching
+from broker.testing.failures import failure_of
 
 LIFETIME: Final = timedelta(minutes=10)
 """Of a token; nothing ends during a test that does not say so."""
@@ -75,7 +76,7 @@ class FakeTokenBroker:
 
         self.watching = Watching(self._look)
         self._tenants: dict[str, _Tenant] = {}
-        self._outage: BrokerError | None = None
+        self._outage: BrokerError | str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def connect(
@@ -89,18 +90,18 @@ class FakeTokenBroker:
 
     def rotate(self, tenant: str) -> int:
         """Gives a tenant its next token, and returns the generation: the old token is dead."""
-        known = self._tenants[tenant]
+        known = self._connected(tenant)
         return self.connect(tenant, lifetime=known.lifetime, scopes=known.scopes)
 
     def degrade(self, tenant: str) -> None:
         """Has the token be served without a lease, as where it cannot be renewed."""
-        self._put(tenant, replace(self._tenants[tenant], is_degraded=True))
+        self._put(tenant, replace(self._connected(tenant), is_degraded=True))
 
     def require_reauth(
         self, tenant: str, *, cause: ReauthCause | str = ReauthCause.EXPIRED_OR_REVOKED
     ) -> None:
         """Ends a grant: REAUTH_REQUIRED until the tenant is connected again."""
-        generation = self._tenants[tenant].generation
+        generation = self._connected(tenant).generation
         self.fail(
             tenant,
             ReauthRequired(
@@ -115,14 +116,23 @@ class FakeTokenBroker:
         """Ends a grant as RevokeGrant does: TENANT_NOT_FOUND until it is connected again."""
         self.fail(tenant, TenantNotFound(tenant=tenant, revoked_at=datetime.now(UTC)))
 
-    def fail(self, tenant: str, error: BrokerError) -> None:
-        """Has calls for a tenant fail until it is connected again. See `broker.domain.errors`."""
-        self._put(tenant, replace(self._tenants[tenant], failure=error))
+    def fail(self, tenant: str, failure: BrokerError | str) -> None:
+        """Has calls for a tenant fail until it is connected again.
+
+        `failure`: a reason of TokenService, as `GRANT_HELD`, or an error of `broker.domain.errors`.
+
+        Raises:
+            ValueError: there is no such reason.
+        """
+        error = failure_of(failure, tenant=tenant) if isinstance(failure, str) else failure
+        self._put(tenant, replace(self._connected(tenant), failure=error))
 
     @contextmanager
-    def outage(self, error: BrokerError | None = None) -> Iterator[None]:
-        """Has all calls fail in the block: PROVIDER_UNAVAILABLE, unless another is given."""
-        self._outage = error or ProviderUnavailable("the test says so")
+    def outage(self, failure: BrokerError | str = "PROVIDER_UNAVAILABLE") -> Iterator[None]:
+        """Has all calls fail in the block, as `fail` has those for one tenant."""
+        if isinstance(failure, str):
+            failure_of(failure, tenant="")
+        self._outage = failure
         self._tell(*self._tenants)
         try:
             yield
@@ -132,7 +142,7 @@ class FakeTokenBroker:
 
     def access_token(self, tenant: str) -> str:
         """Returns the living token, for a fake of Pleo's API to compare with."""
-        return self._tenants[tenant].access_token.reveal()
+        return self._connected(tenant).access_token.reveal()
 
     async def run(self) -> None:
         """Follows what is watched until it is cancelled; for `serving.py`."""
@@ -164,9 +174,15 @@ class FakeTokenBroker:
             self.rotate(tenant)
         return _served(self._tenants[tenant])
 
+    def _connected(self, tenant: str) -> _Tenant:
+        if tenant not in self._tenants:
+            raise LookupError(f"the test has not connected {tenant!r} to the fake broker")
+        return self._tenants[tenant]
+
     def _known(self, tenant: str) -> _Tenant:
-        if self._outage is not None:
-            raise self._outage
+        outage = self._outage
+        if outage is not None:
+            raise failure_of(outage, tenant=tenant) if isinstance(outage, str) else outage
         known = self._tenants.get(tenant)
         if known is None:
             raise TenantNotFound(tenant=tenant)

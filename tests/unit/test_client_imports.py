@@ -75,6 +75,11 @@ def test_the_test_kit_needs_what_its_extra_has_and_no_stores() -> None:
     assert rooms & {"broker.store", "broker.lease", "broker.pleo", "broker.config"} == set()
 
 
+def test_the_test_kit_without_its_extra_says_what_to_install() -> None:
+    with pytest.raises(AssertionError, match=r"pip install 'pleo-token-broker\[testing\]'"):
+        loaded_by("broker.testing", without=extra("server"))
+
+
 def test_the_pytest_plugin_loads_nothing_before_it_is_asked() -> None:
     loaded = loaded_by("broker.pytest_fixtures", without=extra("server"))
 

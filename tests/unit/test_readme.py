@@ -9,6 +9,7 @@ import pytest
 
 from broker.config import unknown_names
 from broker.rpc.policy_file import parse_policy
+from broker.v1.errors_pb2 import ErrorReason
 from support.source import ROOT
 from support.typed import parse, typed_commands
 
@@ -50,6 +51,13 @@ def test_every_setting_of_the_readme_exists() -> None:
     named = set(re.findall(r"BROKER_[A-Z_]*[A-Z]", README))
 
     assert list(map(str, unknown_names(dict.fromkeys(named, "")))) == []
+
+
+def test_the_readme_says_what_to_do_about_every_reason() -> None:
+    reasons = {each.removeprefix("ERROR_REASON_") for each in ErrorReason.keys()}  # noqa: SIM118 - a wrapper, not a mapping
+    told = "".join(re.findall(r"^\| (`[A-Z].*?) \|", README, re.MULTILINE))
+
+    assert set(re.findall(r"`([A-Z_]+)`", told)) == reasons - {"UNSPECIFIED"}
 
 
 def test_every_file_that_the_readme_links_to_is_there() -> None:

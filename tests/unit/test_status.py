@@ -38,7 +38,7 @@ from broker.domain.errors import (
     TransientError,
 )
 from broker.domain.grant import ReauthCause
-from broker.rpc.status import CODES, MOST_VIOLATIONS, pushback_of, status_of
+from broker.rpc.status import CODES, MOST_VIOLATIONS, SHORTEST_PUSHBACK, pushback_of, status_of
 from broker.v1.errors_pb2 import ErrorReason
 from support.grants import THE_NOW
 from support.rpc import details, retry_delay
@@ -145,7 +145,7 @@ def test_the_delay_is_rounded_up_and_the_trailer_says_the_same(
     error = ProviderUnavailable("Pleo is away", retry_after=retry_after)
 
     assert retry_delay(status_of(error)) == timedelta(milliseconds=milliseconds)
-    assert pushback_of(error) == str(milliseconds)
+    assert pushback_of(error) == str(max(milliseconds, SHORTEST_PUSHBACK))
 
 
 def test_bad_fields_are_all_named() -> None:

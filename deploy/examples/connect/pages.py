@@ -29,8 +29,9 @@ h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.1rem; margin-top: 2rem; }
 code { overflow-wrap: anywhere; }
 form { display: inline; }
-input { border: 1px solid #8888; border-radius: .5rem; font: inherit; min-height: 2.75rem;
-  box-sizing: border-box; margin: .25rem .5rem .25rem 0; padding: .5rem .75rem; }
+label { display: block; max-width: 24rem; }
+input { border: 1px solid #8888; border-radius: .5rem; box-sizing: border-box; font: inherit;
+  margin: .25rem 0; min-height: 2.75rem; padding: .5rem .75rem; width: 100%; }
 button { border: 1px solid #1a5fb4; border-radius: .5rem; background: #1a5fb4; color: #fff;
   cursor: pointer; font: inherit; margin: .25rem .5rem .25rem 0; min-height: 2.75rem;
   padding: .5rem 1.25rem; }
@@ -168,7 +169,7 @@ _AGAIN: Final = """<form method="post" action="/connect">
 _OFFERS: Final = {
     "again": f"{_AGAIN}<button>Start again</button></form>\n",
     "other": f'{_AGAIN}<input type="hidden" name="other_company" value="yes">'
-    '<button class="quiet">Change the company</button></form>\n',
+    '<button class="quiet">Move to the new company</button></form>\n',
     "reload": '<a href="">Reload</a>\n',
 }
 

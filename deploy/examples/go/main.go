@@ -2,12 +2,15 @@
 //
 //	go run . BROKER TENANT API_URL [CALLS]
 //
+// BROKER_CA_FILE, BROKER_CLIENT_CERT_FILE and BROKER_CLIENT_KEY_FILE: to a broker with mutual TLS.
 // Exit status 0: Pleo answered each call; 1: something else failed; 3: the customer must reconnect
 // (of the built program: `go run` itself ends with 1 then).
 package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,6 +20,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -136,10 +140,35 @@ func fetch(
 	return answer.StatusCode, answer.Body.Close()
 }
 
+// transport is mutual TLS where the broker's authority is named, and otherwise for loopback only.
+func transport() (credentials.TransportCredentials, error) {
+	authority := os.Getenv("BROKER_CA_FILE")
+	if authority == "" {
+		return insecure.NewCredentials(), nil
+	}
+	trusted, err := os.ReadFile(authority)
+	if err != nil {
+		return nil, err
+	}
+	own, err := tls.LoadX509KeyPair(
+		os.Getenv("BROKER_CLIENT_CERT_FILE"), os.Getenv("BROKER_CLIENT_KEY_FILE"))
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(trusted) {
+		return nil, fmt.Errorf("%s holds no certificate", authority)
+	}
+	return credentials.NewTLS(&tls.Config{RootCAs: pool, Certificates: []tls.Certificate{own}}), nil
+}
+
 func run(ctx context.Context, address, tenant, apiURL string, calls int) error {
-	// On loopback. Elsewhere: credentials.NewTLS with a certificate, and the API is HTTPS.
+	transport, err := transport()
+	if err != nil {
+		return err
+	}
 	channel, err := grpc.NewClient(address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig))
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@
 //
 //   node caller.js BROKER TENANT API_URL [CALLS]
 //
+// BROKER_CA_FILE, BROKER_CLIENT_CERT_FILE and BROKER_CLIENT_KEY_FILE: to a broker with mutual TLS.
 // Exit status 0: Pleo answered each call; 1: something else failed; 3: the customer must reconnect.
 // A copy of protos/released.binpb is all that it needs of the broker.
 
@@ -121,9 +122,17 @@ function fetched(url, token) {
   return fetch(url, { headers, signal: AbortSignal.timeout(DEADLINE_MS) });
 }
 
+// Mutual TLS where the broker's authority is named, and otherwise for loopback only.
+function transport({ BROKER_CA_FILE, BROKER_CLIENT_KEY_FILE, BROKER_CLIENT_CERT_FILE }) {
+  if (!BROKER_CA_FILE) {
+    return grpc.credentials.createInsecure();
+  }
+  const files = [BROKER_CA_FILE, BROKER_CLIENT_KEY_FILE, BROKER_CLIENT_CERT_FILE];
+  return grpc.credentials.createSsl(...files.map((each) => fs.readFileSync(each)));
+}
+
 async function main([address, tenant, apiUrl, calls = "1"]) {
-  // On loopback. Elsewhere: grpc.credentials.createSsl(ca, key, certificate), and the API is HTTPS.
-  const client = new TokenService(address, grpc.credentials.createInsecure(), {
+  const client = new TokenService(address, transport(process.env), {
     "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
   });
   const tokens = new Tokens(client, tenant);
