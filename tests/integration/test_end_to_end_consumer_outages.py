@@ -54,7 +54,7 @@ class Scene:
 
     async def start(self, port: int) -> None:
         address = f"127.0.0.1:{port}"
-        await self.brokers.start(BROKER_GRPC_ADDRESS=address, **self.settings)
+        await self.brokers.started(BROKER_GRPC_ADDRESS=address, **self.settings)
 
     async def all_go_on(self) -> None:
         """Waits for some more answers of the API to each."""
