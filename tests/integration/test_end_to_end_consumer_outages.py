@@ -128,6 +128,7 @@ async def enter_service(
 @pytest.fixture(autouse=True)
 def no_401_is_shown(scene: Scene) -> Iterator[None]:
     for each in scene.consumers:
+        each.answers.clear()
         each.failures.clear()
     yield
     scene.brokers.tell()
