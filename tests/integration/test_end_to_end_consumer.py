@@ -220,6 +220,7 @@ async def test_brokers_are_replaced_one_by_one_and_nobody_notices(cases: dict[st
     for leaves in asks.replicas:
         address = leaves.target
         leaves.terminate()
+        await ask()
         assert await leaves.ended() == 0
         # All must come from the other one.
         await ask()
