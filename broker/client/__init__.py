@@ -20,11 +20,15 @@ none, of REAUTH_REQUIRED and of revocations, and an ended token is dropped at on
 has an empty cache, and is told with RuntimeError to make one of its own. Make it after forking;
 gRPC itself wants that too.
 
+A web tier calls GrantService with the generated stubs; `SERVICE_CONFIG` is for its channel, which
+then repeats what is safe to repeat.
+
 **What it needs.** grpcio, grpcio-status, protobuf, googleapis-common-protos and httpx: nothing of
 the server.
 """
 
 from broker.client.blocking import BlockingTokenClient
+from broker.client.channel import SERVICE_CONFIG
 from broker.client.client import TokenClient
 from broker.client.credentials import Credentials
 from broker.client.errors import (
@@ -58,6 +62,7 @@ from broker.client.httpx_auth import PleoAuth
 from broker.client.values import AccessToken
 
 __all__ = [
+    "SERVICE_CONFIG",
     "AccessToken",
     "AuthorizationStateInvalid",
     "BlockingTokenClient",

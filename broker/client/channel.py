@@ -17,6 +17,7 @@ import grpc.aio
 from broker.client.credentials import Credentials
 
 _SERVICE: Final = "broker.v1.TokenService"
+_GRANTS: Final = "broker.v1.GrantService"
 
 SERVICE_CONFIG: Final = json.dumps(
     {
@@ -28,6 +29,14 @@ SERVICE_CONFIG: Final = json.dumps(
                 "name": [
                     {"service": _SERVICE, "method": "GetAccessToken"},
                     {"service": _SERVICE, "method": "BatchGetAccessTokens"},
+                    # For a web tier's channel. These bring the same result again, or read, or leave
+                    # behind what expires.
+                    {"service": _GRANTS, "method": "StartAuthorization"},
+                    {"service": _GRANTS, "method": "CompleteAuthorization"},
+                    {"service": _GRANTS, "method": "ImportGrant"},
+                    {"service": _GRANTS, "method": "GetGrant"},
+                    {"service": _GRANTS, "method": "ListGrants"},
+                    # Not RevokeGrant: it would also end a consent that came since the first try.
                 ],
                 "retryPolicy": {
                     # One second and a half in all, where the broker names no time: a replica that
@@ -44,6 +53,7 @@ SERVICE_CONFIG: Final = json.dumps(
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.5},
     }
 )
+"""What any channel to the brokers is recommended, a web tier's to GrantService too."""
 
 _OPTIONS: Final = (
     ("grpc.service_config", SERVICE_CONFIG),

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
-from broker.domain.grant import Doubt, Grant, RejectionRecord
+from broker.domain.grant import Attempt, AttemptPhase, Doubt, Grant, RejectionRecord
 
 LONGEST_INTERVAL: Final = timedelta(minutes=15)
 """As long as a token was once documented to live: by then it is renewed anyway."""
@@ -27,8 +27,12 @@ class Verdict(Enum):
     TOO_SOON = auto()
     """The interval since the last such rotation has not passed: the same token again."""
 
+    UNDER_WAY = auto()
+    """An attempt may be on the wire, and may have killed the token already: a report starts
+    nothing, and what comes of the attempt is the answer."""
+
     IN_DOUBT = auto()
-    """An attempt is under way or its outcome unknown: a report starts nothing."""
+    """The outcome of an attempt is unknown: a report starts nothing."""
 
     UNHEARD_OF = auto()
     """A generation that we never issued: the database may have been rolled back. No rotation."""
@@ -45,13 +49,19 @@ def judge(grant: Grant, rejected_generation: int, now: datetime) -> Verdict:
         return Verdict.MOVED_ON
     if grant.rejection.generation >= rejected_generation:
         return Verdict.BELIEVED
-    attempt = grant.attempt
-    if grant.doubt is not Doubt.NONE or (attempt is not None and attempt.is_live(now)):
+    if grant.attempt is not None and grant.attempt.is_live(now):
+        return _during(grant.attempt)
+    if grant.doubt is not Doubt.NONE:
         return Verdict.IN_DOUBT
     last = grant.rejection
-    if last.rotated_at is not None and now < last.rotated_at + last.interval:
-        return Verdict.TOO_SOON
-    return Verdict.BELIEVED
+    is_soon = last.rotated_at is not None and now < last.rotated_at + last.interval
+    return Verdict.TOO_SOON if is_soon else Verdict.BELIEVED
+
+
+def _during(attempt: Attempt) -> Verdict:
+    # As for callers without a living token: nobody waits for an owner who has given up.
+    is_given_up = attempt.phase is AttemptPhase.UNKNOWN
+    return Verdict.IN_DOUBT if is_given_up else Verdict.UNDER_WAY
 
 
 def believe(grant: Grant, *, shortest: timedelta, now: datetime) -> Grant:

@@ -92,3 +92,11 @@ def current_caller() -> Caller:
 def caller_of(_: Context) -> str:
     """Returns the identity of who makes the call that is being answered; a `CallerOf`."""
     return _current.get().identity
+
+
+def seconds_remaining(context: Context) -> float | None:
+    """Returns the time until the caller's deadline, never negative; None: there is none.
+
+    gRPC's own word for it; its types leave out that it may be None.
+    """
+    return context.time_remaining()

@@ -9,8 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from broker.domain.errors import BrokerError
-from broker.rpc.caller import Caller, Context, current_caller
-from broker.rpc.edge import seconds_remaining
+from broker.rpc.caller import Caller, Context, current_caller, seconds_remaining
 from broker.rpc.messages import token_message
 from broker.rpc.ports import Tokens, Watches
 from broker.rpc.status import status_of

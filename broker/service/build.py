@@ -224,7 +224,9 @@ def _obtain(
         parts.memory,
         ports.provider,
         ports.observer,
+        news=parts.news,
         interval=options.rejection_interval,
+        longest=parts.times.longest_wait,
     )
     return Obtain(parts.memory, flights, fetcher, rejections, ports.observer)
 

@@ -2,19 +2,26 @@
 
 The rules are `domain/rejection.py`; here Pleo is asked whether the token lives after all, and the
 believed report is committed, so that every replica stops serving that generation.
+
+Pleo kills a token before we have its successor. A report that comes in between waits for whoever is
+at it, here or in another replica, and is judged when that is over.
 """
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from broker.domain.decision import Changed, Unchanged, Why
+from broker.domain.errors import RefreshInProgress
 from broker.domain.facts import RejectionReported
 from broker.domain.freshness import access_token_of
 from broker.domain.grant import GrantState
 from broker.domain.rejection import Verdict, believe, judge
 from broker.ports import Observer, Provider
+from broker.service.fetch import POLL
 from broker.service.memory import Memory
+from broker.service.news import News
 from broker.service.rows import Act, Proposal, Reading, Rows
 
 
@@ -28,25 +35,32 @@ class Rejections:
         provider: Provider,
         observer: Observer,
         *,
+        news: News,
         interval: timedelta,
+        longest: timedelta,
     ) -> None:
-        """`interval`: between rotations because of reports; it doubles while they go on."""
+        """`interval`: between rotations because of reports; it doubles while they go on.
+
+        `longest`: how long attempts are waited for.
+        """
         self._rows = rows
         self._memory = memory
         self._provider = provider
         self._observer = observer
+        self._news = news
         self._interval = interval
+        self._longest = longest.total_seconds()
 
     async def generation_to_beat(self, tenant: str, rejected_generation: int) -> int:
         """Returns the generation above which the reporter gets a token; 0: any will do.
 
         Raises:
             StoreUnavailable: the row cannot be read or written.
+            RefreshInProgress: attempts went on for longer than anybody waits.
         """
-        reading = await self._rows.read(tenant)
-        if reading.grant.state is not GrantState.ACTIVE:
+        reading, verdict = await self._judged(tenant, rejected_generation)
+        if verdict is None:
             return 0
-        verdict = judge(reading.grant, rejected_generation, reading.now)
         self._observer.observe(
             RejectionReported(
                 tenant=tenant, generation=rejected_generation, verdict=verdict.name.lower()
@@ -59,6 +73,23 @@ class Rejections:
         if await self._lives(reading):
             return 0
         return await self._believe(reading, rejected_generation)
+
+    async def _judged(
+        self, tenant: str, rejected_generation: int
+    ) -> tuple[Reading, Verdict | None]:
+        """Returns the row once nobody is at it, and the verdict; None: of a grant that is none."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._longest
+        while True:
+            reading = await self._rows.read(tenant)
+            if reading.grant.state is not GrantState.ACTIVE:
+                return reading, None
+            verdict = judge(reading.grant, rejected_generation, reading.now)
+            if verdict is not Verdict.UNDER_WAY:
+                return reading, verdict
+            if loop.time() >= give_up_at:
+                raise RefreshInProgress("attempts go on: ask again", tenant=tenant)
+            await self._news.wait(tenant, POLL)
 
     async def _lives(self, reading: Reading) -> bool:
         access_token = access_token_of(reading.grant)

@@ -1,7 +1,8 @@
 """Who watches which tenants, and what they are told: the state at once, then every change of it.
 
 A watched tenant is a topic. How it stands is found out as for any caller, by one look at a time;
-news of the grant, the token's renewal time and the end of what waiting mends bring the next one.
+news of the grant, the token's renewal time and the end of what waiting mends bring the next one,
+news before all others.
 So a subscription counts as use, and what an announcement does not tell, the poll of PostgreSQL
 does (law 6).
 """
@@ -17,6 +18,7 @@ from typing import Final
 from broker.domain.errors import BrokerError, GrantError, TransientError
 from broker.domain.freshness import REUSE_MARGIN
 from broker.service.messages import ServedToken
+from broker.service.places import Haste, Places
 from broker.service.watch import State, Watch
 
 Look = Callable[[str], Awaitable[ServedToken]]
@@ -43,13 +45,16 @@ _LONGEST_SECONDS: Final = 30.0
 """Until a look at what waiting mends: an outage that is over is noticed as a heartbeat is."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Topic:
     tenant: str
     # In the order of their coming, which a simulation has to repeat: a set has none.
     watches: dict[Watch, None] = field(default_factory=dict)
     is_looking: bool = False
     is_due_again: bool = False
+    haste: Haste = Haste.DUE
+    """Of the next look."""
+
     timer: asyncio.TimerHandle | None = None
 
     def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
@@ -68,7 +73,7 @@ class Watching:
         self._topics: dict[str, _Topic] = {}
         self._open: dict[Watch, None] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._places = asyncio.Semaphore(MOST_LOOKS)
+        self._places = Places(MOST_LOOKS)
         self._is_draining = False
 
     def __len__(self) -> int:
@@ -94,7 +99,7 @@ class Watching:
         watch.expect(tenant)
         topic = self._topics.setdefault(tenant, _Topic(tenant=tenant))
         topic.watches[watch] = None
-        self._begin(topic)
+        self._begin(topic, Haste.ASKED)
 
     def unsubscribe(self, watch: Watch, tenant: str) -> None:
         """Tells no more of a tenant; one that is not watched stays so."""
@@ -106,7 +111,7 @@ class Watching:
         """Takes news of a grant. Costs a look-up where nobody watches it."""
         topic = self._topics.get(tenant)
         if topic is not None:
-            self._begin(topic)
+            self._begin(topic, Haste.NEWS)
 
     def all_moved(self) -> None:
         """News may have been missed: looks at all, one after another."""
@@ -146,8 +151,9 @@ class Watching:
             topic.set_timer(None)
             del self._topics[tenant]
 
-    def _begin(self, topic: _Topic) -> None:
-        topic.is_due_again = True
+    def _begin(self, topic: _Topic, haste: Haste = Haste.DUE) -> None:
+        topic.is_due_again, topic.haste = True, min(topic.haste, haste)
+        self._places.hurry(topic, topic.haste)
         if self._tasks is not None and not topic.is_looking:
             topic.set_timer(None)
             topic.is_looking = True
@@ -172,9 +178,9 @@ class Watching:
             topic.set_timer(loop.call_later(delay, self._begin, topic))
 
     async def _state(self, topic: _Topic) -> State:
-        async with self._places:
+        async with self._places.place(topic, topic.haste):
             # Not before: news that comes while it waits for a place is no news to this look.
-            topic.is_due_again = False
+            topic.is_due_again, topic.haste = False, Haste.DUE
             try:
                 return await self._look(topic.tenant)
             except BrokerError as error:

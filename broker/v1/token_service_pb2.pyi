@@ -34,8 +34,9 @@ class GetAccessTokenRequest(_message.Message):
     rejected_generation: _builtins.int
     """Optional. Says that Pleo answered 401 to the token of this generation, at least 1.
 
-    Where the grant has moved on, the newer token is returned. If not, the broker first asks Pleo
-    whether that token lives. If it does, or the interval since the last such rotation has not
+    Where the grant has moved on, the newer token is returned; a rotation that is on its way is
+    waited for, and its token returned. If there is none, the broker first asks Pleo whether the
+    reported token lives. If it does, or the interval since the last such rotation has not
     passed, the same token comes back with the same generation, and the caller shows its 401 and
     does not retry. Else one rotation serves everybody who reported it.
     """

@@ -6,7 +6,7 @@ Two of them run all the while: one asks the broker, the other watches too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -17,12 +17,15 @@ import pytest_asyncio
 from broker.client import BlockingTokenClient, PleoAuth, ReauthRequired
 from broker.dev.rundir import RunDirectory
 from broker.dev.servers import free_port
+from broker.sandbox.faults import Hold
 from broker.v1.operations_service_pb2 import RefreshGrantRequest
 from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
+from broker.v1.token_service_pb2 import GetAccessTokenRequest
 from support.consumer import Consumer, consuming
 from support.fleet import PATIENCE_SECONDS, Fleet, fleet_of_a_module, until_true
 from support.onboarding import Customer, connect, execute, get, grant_of, new_customer
 from support.replica import Replica
+from support.rpc import failure_of
 from support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -87,6 +90,11 @@ class Case:
         await execute(self.brokers.database_url, SOON_DUE, self.customer.tenant)
         for replica, count in zip(self.replicas, before, strict=True):
             await replica.saw("memory_dropped", count=count + 1)
+
+
+async def answered(call: Awaitable[object]) -> None:
+    """Awaits a call; a task wants a coroutine."""
+    await call
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -160,6 +168,28 @@ async def test_a_forced_rotation_is_told_or_reported_once(case: Case) -> None:
     assert await case.generation() == before + 1
 
 
+async def test_a_401_while_a_rotation_is_on_the_wire_is_answered_with_its_token(case: Case) -> None:
+    calls, sandbox, replica = case.consumer.calls, case.brokers.sandbox, case.replicas[0]
+    before, reports, tenant = await case.generation(), calls.reports, case.customer.tenant
+    operations = OperationsServiceStub(replica.channel())
+    request = RefreshGrantRequest(tenant=tenant, reason="the test says so")
+    sandbox.faults.add(Hold(when="after"), company=case.customer.company)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(answered(operations.RefreshGrant(request)), name="an operator")
+        await sandbox.until(held=1)
+        await until(lambda: calls.reports > reports)
+        # Whoever cannot wait is told so. Then the consumer's report has long been judged.
+        hurried = GetAccessTokenRequest(tenant=tenant, rejected_generation=before)
+        told = await failure_of(replica.tokens.GetAccessToken(hurried, timeout=1))
+        sandbox.release()
+    await case.goes_on_with_newer(before)
+
+    assert told.error_info.reason == "REFRESH_IN_PROGRESS"
+    assert calls.reports - reports == 1
+    assert await case.generation() == before + 1
+
+
 async def test_a_customer_who_leaves_and_comes_back_costs_two_calls(case: Case) -> None:
     consumer, calls = case.consumer, case.consumer.calls
     before, left, asked = await case.generation(), len(consumer.left), calls.asked
@@ -190,6 +220,7 @@ async def test_brokers_are_replaced_one_by_one_and_nobody_notices(cases: dict[st
     for leaves in asks.replicas:
         address = leaves.target
         leaves.terminate()
+        await ask()
         assert await leaves.ended() == 0
         # All must come from the other one.
         await ask()

@@ -31,10 +31,11 @@ async def test_brokers_are_replaced_and_no_call_fails(brokers: Fleet) -> None:
         }
 
     callers, counts = rolling.callers, brokers.sandbox.record.counts()
-    assert callers.failed == []
+    assert callers.failed + rolling.web.failed == []
     assert set(rolling.application.seen) == {200}
     assert counts.presentations == rolling.rotated == 2 * len(rolling.customers)
     assert counts.presentations_of_superseded == 0
     assert min(shares) > 0.2
     assert callers.streams > 1
+    assert rolling.web.consents > 1
     assert callers.newest == generations

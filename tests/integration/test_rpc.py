@@ -31,7 +31,7 @@ from broker.domain.facts import DefectMet
 from broker.domain.guard import Release
 from broker.domain.secret import AccessToken, AuthorizationCode, RefreshToken, Secret
 from broker.rpc.caller import ANONYMOUS, Context
-from broker.rpc.edge import new_defect_id
+from broker.rpc.ending import new_defect_id
 from broker.rpc.operations_service import OperationsService
 from broker.service.messages import (
     CompleteAuthorization,

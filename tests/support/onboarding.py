@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import asyncpg
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -25,6 +25,9 @@ from support.law_seven import LEDGER
 from support.replica import Replica
 from support.sandbox_client import Tokens, client_of, parameters_of
 from support.waiting import until
+
+if TYPE_CHECKING:
+    from broker.v1.grant_service_pb2_grpc import GrantServiceAsyncStub
 
 # Beyond what a token lives by default: what the tests change is what decides.
 _LIVING: Final = timedelta(hours=1)
@@ -84,11 +87,18 @@ async def visit(
     fleet: Fleet, replica: Replica, customer: Customer, *, is_approved: bool = True
 ) -> Returned:
     """Starts an authorization and takes the customer through the consent page."""
+    return await visit_over(replica.grants, fleet, customer, is_approved=is_approved)
+
+
+async def visit_over(
+    grants: GrantServiceAsyncStub, fleet: Fleet, customer: Customer, *, is_approved: bool = True
+) -> Returned:
+    """As `visit`, over a channel of one's own."""
     # As text, so that it can be looked for (law 7).
     browser = secrets.token_urlsafe(32)
     LEDGER.note("session binding", browser)
     binding = browser.encode()
-    started = await replica.grants.StartAuthorization(
+    started = await grants.StartAuthorization(
         grant_service_pb2.StartAuthorizationRequest(
             tenant=customer.tenant, session_binding=binding
         ),
@@ -110,6 +120,13 @@ async def visit(
 
 async def complete(replica: Replica, returned: Returned) -> grant_service_pb2.Grant:
     """Completes the authorization with what the redirect brought."""
+    return await complete_over(replica.grants, returned)
+
+
+async def complete_over(
+    grants: GrantServiceAsyncStub, returned: Returned
+) -> grant_service_pb2.Grant:
+    """As `complete`, over a channel of one's own."""
     request = grant_service_pb2.CompleteAuthorizationRequest(
         tenant=returned.tenant, state=returned.state, session_binding=returned.binding
     )
@@ -117,7 +134,7 @@ async def complete(replica: Replica, returned: Returned) -> grant_service_pb2.Gr
         request.code = returned.code
     else:
         request.error.error = returned.error
-    completed = await replica.grants.CompleteAuthorization(request, timeout=PATIENCE_SECONDS)
+    completed = await grants.CompleteAuthorization(request, timeout=PATIENCE_SECONDS)
     return completed.grant
 
 

@@ -1,8 +1,8 @@
 """Load on a fleet while its brokers are replaced one by one, and what callers lose by it.
 
 Callers are of two kinds: channels that know nothing but the service config of `deploy/README.md`,
-and an application that calls Pleo's API through `broker.client`. Whose code the brokers run is the
-test's to say.
+for tokens and for a web tier, and an application that calls Pleo's API through `broker.client`.
+Whose code the brokers run is the test's to say.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import httpx
 
 from broker.client import Credentials, PleoAuth, TokenClient
 from broker.sandbox.faults import Delay
+from broker.v1.grant_service_pb2_grpc import GrantServiceStub
 from broker.v1.operations_service_pb2 import RefreshGrantRequest
 from broker.v1.operations_service_pb2_grpc import OperationsServiceStub
 from broker.v1.token_service_pb2 import GetAccessTokenRequest, WatchAccessTokensRequest
@@ -31,6 +32,7 @@ from support.onboarding import Customer, connect, new_customer
 from support.replica import Replica
 from support.source import ROOT
 from support.waiting import until
+from support.web_load import WebTier
 
 if TYPE_CHECKING:
     from broker.v1.token_service_pb2_grpc import TokenServiceAsyncStub
@@ -179,6 +181,7 @@ class Rolling:
 
     callers: Callers
     application: Application
+    web: WebTier
     rotated: int = 0
     """Rotations that were under way as a broker was told to go, and were answered."""
 
@@ -250,7 +253,7 @@ async def under_load(brokers: Fleet, *, count: int = 3) -> AsyncIterator[Rolling
     for replica in brokers.replicas:
         await replica.saw("broker_started")
         await brokers.until_ready(replica)
-    customers = [new_customer(brokers.sandbox) for _ in range(4)]
+    of_web, *customers = [new_customer(brokers.sandbox) for _ in range(5)]
     for customer in customers:
         await connect(brokers, brokers.replicas[0], customer)
     address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
@@ -262,14 +265,22 @@ async def under_load(brokers: Fleet, *, count: int = 3) -> AsyncIterator[Rolling
         callers = Callers(
             tokens=TokenServiceStub(channel), tenants=[each.tenant for each in of_callers]
         )
+        web = WebTier(grants=GrantServiceStub(channel), brokers=brokers, customer=of_web)
         rolling = Rolling(
             brokers=brokers,
             ports=ports,
             customers=of_callers,
             callers=callers,
             application=application,
+            web=web,
         )
-        loads = (callers.call, callers.watch, application.work, application.work_in_jobs)
+        loads = (
+            callers.call,
+            callers.watch,
+            application.work,
+            application.work_in_jobs,
+            web.work,
+        )
         async with asyncio.TaskGroup() as tasks:
             working = [tasks.create_task(load(), name="load") for load in loads]
             await rolling.until_called(brokers.replicas)

@@ -261,7 +261,15 @@ class Fleet:
             news,
             longest=TIMES.longest_wait,
         )
-        rejections = Rejections(rows, memory, self.pleo, told, interval=INTERVAL)
+        rejections = Rejections(
+            rows,
+            memory,
+            self.pleo,
+            told,
+            news=news,
+            interval=INTERVAL,
+            longest=TIMES.longest_wait,
+        )
         flights = Flights[ServedToken](self.tasks, told, chance=chance)
         return Replica(
             name=name,

@@ -31,11 +31,21 @@ def test_only_a_report_of_the_present_generation_is_believed(
     assert judge(some_grant(), generation, THE_NOW) is verdict
 
 
-@pytest.mark.parametrize("phase", AttemptPhase)
-def test_a_report_during_an_attempt_starts_nothing(phase: AttemptPhase) -> None:
+@pytest.mark.parametrize(
+    ("phase", "verdict"),
+    [
+        (AttemptPhase.CLAIMED, Verdict.UNDER_WAY),
+        (AttemptPhase.ARMED, Verdict.UNDER_WAY),
+        (AttemptPhase.UNKNOWN, Verdict.IN_DOUBT),
+    ],
+)
+@pytest.mark.parametrize("doubt", Doubt)
+def test_a_report_during_an_attempt_starts_nothing(
+    phase: AttemptPhase, verdict: Verdict, doubt: Doubt
+) -> None:
     attempt = some_attempt(phase=phase, deadline=THE_NOW + A_TICK)
 
-    assert judge(some_grant_under(attempt), 7, THE_NOW) is Verdict.IN_DOUBT
+    assert judge(some_grant_under(attempt, doubt=doubt), 7, THE_NOW) is verdict
 
 
 def test_a_report_after_an_attempts_deadline_is_heard() -> None:

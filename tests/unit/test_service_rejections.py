@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
@@ -14,7 +13,7 @@ from broker.domain.grant import Doubt, GrantState, TokenPair
 from broker.sandbox.faults import Hold, Substitute
 from broker.sandbox.oauth import Answer
 from broker.service.messages import ServedToken
-from support.grants import THE_NOW, some_attempt, some_reauth
+from support.grants import some_reauth
 from support.service import Fleet, Replica, fleet, seconds_gone
 from support.virtual_time import in_virtual_time, pass_time
 
@@ -143,20 +142,6 @@ async def test_an_unheard_of_generation_rotates_nothing() -> None:
         assert got.generation == 7
         assert ours.counts().presentations == 0
         assert verdicts(one) == ["unheard_of"]
-
-
-@in_virtual_time
-async def test_a_report_during_an_attempt_starts_nothing() -> None:
-    async with fleet() as ours:
-        deadline = THE_NOW + timedelta(seconds=30)
-        ours.connect(attempt=some_attempt(number=12, attempt_id="theirs", deadline=deadline))
-        reject_token(ours)
-        one = ours.replica()
-
-        await one.get(rejected=7)
-
-        assert verdicts(one) == ["in_doubt"]
-        assert ours.grant().rejection.generation == 0
 
 
 @in_virtual_time

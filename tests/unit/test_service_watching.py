@@ -16,7 +16,7 @@ from broker.service.messages import ServedToken
 from broker.service.watch import State, Watch
 from broker.service.watching import Watching
 from support.grants import THE_NOW
-from support.service import Fleet, Gate, Replica, fleet, running
+from support.service import Fleet, Gate, Replica, fleet, running, seconds_gone
 from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 SILENCE = 15.0
@@ -445,3 +445,40 @@ async def test_during_an_outage_a_watched_tenant_costs_few_reads() -> None:
 
         # Each rotation that is tried reads the row a few times besides.
         assert gate.calls.count("read") <= 300 / 5 + 40
+
+
+@asynccontextmanager
+async def crowd(watching: Watching, tenants: list[str]) -> AsyncIterator[Watch]:
+    """Watches many tenants, each of which has been looked at."""
+    with watching.watch() as watch:
+        async with running(watching.run()):
+            for tenant in tenants:
+                watching.subscribe(watch, tenant)
+            await pass_time(60)
+            yield watch
+
+
+@in_virtual_time
+async def test_news_and_who_comes_go_before_looks_that_may_be_in_vain() -> None:
+    looked: list[tuple[str, float]] = []
+
+    async def look(tenant: str) -> ServedToken:
+        looked.append((tenant, seconds_gone()))
+        await pass_time(1)
+        raise TenantNotFound(tenant=tenant)
+
+    watching = Watching(look)
+    async with crowd(watching, [f"tenant-{number}" for number in range(2000)]) as watch:
+        watching.all_moved()
+        await pass_time(4.5)
+        since = seconds_gone()
+        # Looked at already; waiting for a place; and not due yet.
+        for number in (1, 1700, 1999):
+            watching.moved(f"tenant-{number}")
+        watching.subscribe(watch, "new")
+        await pass_time(1.5)
+
+        told = [tenant for tenant, at in looked if at >= since]
+
+    assert set(told[:3]) == {"tenant-1", "tenant-1700", "tenant-1999"}
+    assert told[3] == "new"

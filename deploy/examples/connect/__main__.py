@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import grpc.aio
 import uvicorn
 
+from broker.client import SERVICE_CONFIG
 from broker.v1.grant_service_pb2_grpc import GrantServiceStub
 
 from .reconnects import Reconnects
@@ -29,7 +30,8 @@ async def main() -> None:
     chosen = parser.parse_args()
     listened = urlsplit(chosen.url)
     # Beyond this machine: grpc.aio.secure_channel, with a certificate that the policy knows.
-    async with grpc.aio.insecure_channel(chosen.broker) as channel:
+    options = [("grpc.service_config", SERVICE_CONFIG)]
+    async with grpc.aio.insecure_channel(chosen.broker, options) as channel:
         grants = GrantServiceStub(channel)
         site = Site(url=chosen.url, grants=grants, reconnects=Reconnects(grants=grants))
         print(f"Connect to Pleo: {chosen.url}/  (Ctrl-C ends it)", flush=True)  # noqa: T201
