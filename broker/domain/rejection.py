@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
-from broker.domain.grant import Doubt, Grant, RejectionRecord
+from broker.domain.grant import Grant, RejectionRecord
 
 LONGEST_INTERVAL: Final = timedelta(minutes=15)
 """As long as a token was once documented to live: by then it is renewed anyway."""
@@ -27,8 +27,8 @@ class Verdict(Enum):
     TOO_SOON = auto()
     """The interval since the last such rotation has not passed: the same token again."""
 
-    IN_DOUBT = auto()
-    """An attempt is under way or its outcome unknown: a report starts nothing."""
+    UNDER_WAY = auto()
+    """An attempt is under way, or its deadline has not passed: a report starts nothing."""
 
     UNHEARD_OF = auto()
     """A generation that we never issued: the database may have been rolled back. No rotation."""
@@ -38,16 +38,19 @@ class Verdict(Enum):
 
 
 def judge(grant: Grant, rejected_generation: int, now: datetime) -> Verdict:
-    """Decides what a report about this generation leads to."""
+    """Decides what a report about this generation leads to.
+
+    Doubt does not silence it: where a refresh that was not due had no answer, the token may have
+    died long before its renewal, and nobody but who reports it would have it presented once more.
+    """
     if rejected_generation > grant.generation:
         return Verdict.UNHEARD_OF
     if rejected_generation < grant.generation:
         return Verdict.MOVED_ON
     if grant.rejection.generation >= rejected_generation:
         return Verdict.BELIEVED
-    attempt = grant.attempt
-    if grant.doubt is not Doubt.NONE or (attempt is not None and attempt.is_live(now)):
-        return Verdict.IN_DOUBT
+    if grant.attempt is not None and grant.attempt.is_live(now):
+        return Verdict.UNDER_WAY
     last = grant.rejection
     if last.rotated_at is not None and now < last.rotated_at + last.interval:
         return Verdict.TOO_SOON

@@ -35,7 +35,7 @@ def test_only_a_report_of_the_present_generation_is_believed(
 def test_a_report_during_an_attempt_starts_nothing(phase: AttemptPhase) -> None:
     attempt = some_attempt(phase=phase, deadline=THE_NOW + A_TICK)
 
-    assert judge(some_grant_under(attempt), 7, THE_NOW) is Verdict.IN_DOUBT
+    assert judge(some_grant_under(attempt), 7, THE_NOW) is Verdict.UNDER_WAY
 
 
 def test_a_report_after_an_attempts_deadline_is_heard() -> None:
@@ -45,8 +45,8 @@ def test_a_report_after_an_attempts_deadline_is_heard() -> None:
 
 
 @pytest.mark.parametrize("doubt", [Doubt.DISCLAIMED, Doubt.ABANDONED])
-def test_a_report_in_doubt_starts_nothing(doubt: Doubt) -> None:
-    assert judge(some_grant(doubt=doubt), 7, THE_NOW) is Verdict.IN_DOUBT
+def test_a_report_in_doubt_is_heard(doubt: Doubt) -> None:
+    assert judge(some_grant(doubt=doubt), 7, THE_NOW) is Verdict.BELIEVED
 
 
 @pytest.mark.parametrize(
