@@ -121,12 +121,17 @@ class KeysetCheck:
         self._compared: Sequence[KeyDescription] | None = None
 
     async def probe(self) -> CheckResult:
-        """Compares with the keys that rows are under, at the start and when the keyset changes."""
+        """Compares with the keys that rows are under: at the start, and when something changed.
+
+        That is the keyset, or that somebody met a row under a key that is not in it.
+        """
         keyring = self._subjects.keyring
         keyring.reload_if_changed()
         keys = keyring.describe()
-        if keys != self._compared:
-            # Once with these keys: what is sealed later is sealed with a key that is known here.
+        if keyring.has_lacked() or keys != self._compared:
+            # Once with these keys: what is sealed later is sealed with a key that is known here,
+            # unless one was promoted that was not rolled out to everybody before.
+            self._compared = None
             in_use = await key_ids_in_use(self._subjects.pool)
             if not all(keyring.can_open(key_id) for key_id in in_use):
                 return CheckResult(error=KeyUnavailable.reason, is_own_fault=True)

@@ -112,6 +112,7 @@ class Keyring:
         self._clock = clock
         self._refused: _Stamp | None = None
         self._again_at = 0.0
+        self._lacked: set[int] = set()
         self.unreadable = UnreadableRecords() if unreadable is None else unreadable
         self._unwrapper = unwrapper
         self._path = path
@@ -150,7 +151,16 @@ class Keyring:
         """Whether values under this key can be opened; reads the file again if it seems not."""
         if not self._keyset.has(key_id):
             self.reload_if_changed()
-        return self._keyset.has(key_id)
+        has = self._keyset.has(key_id)
+        if not has:
+            self._lacked.add(key_id)
+        return has
+
+    def has_lacked(self) -> bool:
+        """Whether a key was asked for since the last time that is still not there."""
+        lacked = any(not self._keyset.has(key_id) for key_id in self._lacked)
+        self._lacked.clear()
+        return lacked
 
     def reload_if_changed(self) -> None:
         """Reads the file again if it is another one than the one that was read last."""

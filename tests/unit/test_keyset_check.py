@@ -44,12 +44,17 @@ def rows(path: Path) -> Rows:
 
 
 @pytest.fixture
-def check(path: Path, rows: Rows) -> KeysetCheck:
+def keyring(path: Path) -> Keyring:
+    return Keyring.from_file(path)
+
+
+@pytest.fixture
+def check(keyring: Keyring, rows: Rows) -> KeysetCheck:
     subjects = Subjects(
         pool=rows,  # type: ignore[arg-type]  # one method of it
         refused_write=str,
         redis=None,  # type: ignore[arg-type]  # not asked
-        keyring=Keyring.from_file(path),
+        keyring=keyring,
         home=THE_HOME,
         pleo=PleoWatch(),
         on_refused=lambda _: None,
@@ -76,6 +81,22 @@ async def test_a_key_in_use_that_is_missing_is_this_replicas_fault_until_it_is_t
 
     assert (missing.error, missing.is_own_fault) == ("KEY_UNAVAILABLE", True)
     assert (await check.probe()).error == ""
+
+
+async def test_a_key_that_a_row_wanted_in_vain_is_looked_for_again(
+    check: KeysetCheck, rows: Rows, keyring: Keyring
+) -> None:
+    """A key was promoted that this replica was never given: it was ready before."""
+    await check.probe()
+    rows.in_use.add(1)
+    keyring.can_open(1)
+
+    found = [await check.probe() for _ in range(2)]
+    rows.in_use.remove(1)
+    after = [await check.probe() for _ in range(2)]
+
+    assert [(each.error, each.is_own_fault) for each in found] == [("KEY_UNAVAILABLE", True)] * 2
+    assert ([each.error for each in after], rows.asked) == (["", ""], 4)
 
 
 async def test_a_keyset_that_changes_is_compared_again(
