@@ -13,6 +13,8 @@ from broker.domain.fields import check_reason
 Output: TypeAlias = Annotated[
     Path | None,
     typer.Option(
+        "--output",
+        "--out",
         help="Where the new keyset goes; a keyset there is replaced. [default: a new file beside"
         " BROKER_KEYSET_FILE]",
         show_default=False,
@@ -38,7 +40,11 @@ def _generate(
     *,
     out: Annotated[
         Path | None,
-        typer.Option(help="A new file, readable by its owner alone. One that exists is kept."),
+        typer.Option(
+            "--out",
+            "--output",
+            help="A new file, readable by its owner alone. One that exists is kept.",
+        ),
     ] = None,
     wrapped: Annotated[
         bool, typer.Option("--wrapped", help="Encrypted by the KMS of an installed package.")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.configured import read_settings
+from broker.cli.configured import naming_its_file, read_settings
 from broker.cli.declaring import environ_of
 from broker.cli.failing import CommandFailed, ExitStatus
 from broker.cli.showing import say
@@ -35,7 +35,10 @@ def serve(context: typer.Context) -> None:
     keep_memory_private()
     settings = read_settings(ServeSettings, environ_of(context))
     with open_log(sys.stderr, log_format=settings.log_format, level=settings.log_level) as log:
-        _run(serve_broker(settings, log))
+        try:
+            _run(serve_broker(settings, log))
+        except CommandFailed as error:
+            raise CommandFailed(naming_its_file(error.message, settings)) from None
 
 
 def dev(

@@ -1,7 +1,8 @@
 """PleoAuth: the header on httpx requests to Pleo's API, and what follows a 401.
 
 The header goes to the origin (scheme, host and port) of `api_url` and nowhere else: a request to
-another one, or a redirect there, passes without. That origin is HTTPS, or this machine.
+another one, or a redirect there, passes without. That origin is HTTPS, or this machine. Without
+`api_url` it is the origin of the first request that is either, for as long as the object lives.
 
 A 401 is reported once, with the generation. Where the tenant has a newer token by then, the request
 is sent once more. That is safe for requests that are not idempotent: a 401 says that nothing was
@@ -33,22 +34,30 @@ _PORTS = {"https": 443, "http": 80}
 
 
 class PleoAuth(httpx.Auth):
-    """`httpx.AsyncClient(auth=PleoAuth(client, tenant, api_url=…))`, or `httpx.Client`."""
+    """`httpx.AsyncClient(auth=PleoAuth(client, tenant))`, or `httpx.Client`."""
 
     def __init__(
-        self, client: TokenClient | BlockingTokenClient, tenant: str, *, api_url: str
+        self,
+        client: TokenClient | BlockingTokenClient,
+        tenant: str,
+        *,
+        api_url: str | None = None,
     ) -> None:
         """`client`: a `TokenClient` for httpx.AsyncClient, a blocking one for httpx.Client.
+
+        `api_url`: where the token may go, whatever the first request is.
 
         Raises:
             ValueError: `api_url` is neither HTTPS nor on this machine.
         """
-        url = httpx.URL(api_url)
-        if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.host)):
-            raise ValueError("api_url must be https://, or http:// on this machine")
         self._client = client
         self._tenant = tenant
-        self._origin = _origin(url)
+        self._origin: _Origin | None = None
+        if api_url is not None:
+            url = httpx.URL(api_url)
+            if not _may_see_tokens(url):
+                raise ValueError("api_url must be https://, or http:// on this machine")
+            self._origin = _origin(url)
 
     def sync_auth_flow(
         self, request: httpx.Request
@@ -85,11 +94,17 @@ class PleoAuth(httpx.Auth):
                 yield _with_token(request, newer)
 
     def _is_for(self, request: httpx.Request) -> bool:
+        if self._origin is None and _may_see_tokens(request.url):
+            self._origin = _origin(request.url)
         return _origin(request.url) == self._origin
 
     def _is_rejected(self, response: httpx.Response) -> bool:
         """Whether Pleo says 401: after a redirect somebody else may, who was shown no token."""
         return response.status_code == HTTPStatus.UNAUTHORIZED and self._is_for(response.request)
+
+
+def _may_see_tokens(url: httpx.URL) -> bool:
+    return url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host))
 
 
 def _origin(url: httpx.URL) -> _Origin:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
-from broker.domain.grant import Attempt, AttemptPhase, Doubt, Grant, RejectionRecord
+from broker.domain.grant import Attempt, AttemptPhase, Grant, RejectionRecord
 
 LONGEST_INTERVAL: Final = timedelta(minutes=15)
 """As long as a token was once documented to live: by then it is renewed anyway."""
@@ -32,7 +32,8 @@ class Verdict(Enum):
     nothing, and what comes of the attempt is the answer."""
 
     IN_DOUBT = auto()
-    """The outcome of an attempt is unknown: a report starts nothing."""
+    """An attempt ended without an answer, and its deadline has not passed: a report starts nothing,
+    and there is nothing to wait for."""
 
     UNHEARD_OF = auto()
     """A generation that we never issued: the database may have been rolled back. No rotation."""
@@ -42,7 +43,11 @@ class Verdict(Enum):
 
 
 def judge(grant: Grant, rejected_generation: int, now: datetime) -> Verdict:
-    """Decides what a report about this generation leads to."""
+    """Decides what a report about this generation leads to.
+
+    Doubt does not silence it: where a refresh that was not due had no answer, the token may have
+    died long before its renewal, and nobody but who reports it would have it presented once more.
+    """
     if rejected_generation > grant.generation:
         return Verdict.UNHEARD_OF
     if rejected_generation < grant.generation:
@@ -51,8 +56,6 @@ def judge(grant: Grant, rejected_generation: int, now: datetime) -> Verdict:
         return Verdict.BELIEVED
     if grant.attempt is not None and grant.attempt.is_live(now):
         return _during(grant.attempt)
-    if grant.doubt is not Doubt.NONE:
-        return Verdict.IN_DOUBT
     last = grant.rejection
     is_soon = last.rotated_at is not None and now < last.rotated_at + last.interval
     return Verdict.TOO_SOON if is_soon else Verdict.BELIEVED

@@ -23,7 +23,7 @@ from broker.ports import Observer
 from broker.rpc.caller import Context
 from broker.rpc.edge import Edge
 from broker.rpc.gate import PolicyGate
-from broker.rpc.methods import of_service
+from broker.rpc.methods import matching
 from broker.rpc.observing import CallObserver, CallTracer
 from broker.rpc.server import AddressUnavailableError, Servicers, add_servicers
 
@@ -44,7 +44,7 @@ def admin_edge(
     identity = f"admin:{os.getuid()}"
     looking = frozenset({"GrantService/GetGrant", "GrantService/ListGrants"})
     rule = Rule(
-        identity=identity, rpcs=of_service("OperationsService") | looking, tenants=EVERYBODY
+        identity=identity, rpcs=matching("OperationsService/*") | looking, tenants=EVERYBODY
     )
     policy = Policy(rules=(rule,))
 

@@ -69,6 +69,11 @@ SERVICES: Final = tuple(dict.fromkeys(rpc.partition("/")[0] for rpc in ABOUT))
 """In the order of their declarations."""
 
 
-def of_service(service: str) -> frozenset[str]:
-    """Returns the calls of a service; none where there is no such service."""
-    return frozenset(rpc for rpc in ABOUT if rpc.startswith(f"{service}/"))
+def matching(pattern: str) -> frozenset[str]:
+    """Returns the calls of a pattern, as tenants have them: a literal, `prefix*`, or `*`.
+
+    None where there is no such call. Deleting at Pleo only by its own name.
+    """
+    if pattern.endswith("*"):
+        return frozenset(rpc for rpc in ABOUT if rpc.startswith(pattern[:-1]))
+    return frozenset({pattern}.intersection((*ABOUT, DELETE_AT_PROVIDER)))

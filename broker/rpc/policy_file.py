@@ -19,7 +19,7 @@ from broker.domain.fields import check_scopes, check_tenant
 from broker.domain.policy import Policy, Rule, Tenants
 from broker.ports import Observer
 from broker.rpc.caller import ANONYMOUS, IDENTITY
-from broker.rpc.methods import ABOUT, DELETE_AT_PROVIDER, HAND_OUT, of_service
+from broker.rpc.methods import ABOUT, DELETE_AT_PROVIDER, HAND_OUT, matching
 from broker.rpc.reloading import Contents, FilesUnusableError, Reloaded
 
 _KEYS: Final = ("identity", "rpcs", "tenants", "scopes")
@@ -119,8 +119,7 @@ class _Reading:
 
     def _rpcs(self, node: yaml.Node) -> Iterator[str]:
         for mark, text in self._texts(node, "rpcs: expected a list as [TokenService/*]"):
-            service, _, name = text.partition("/")
-            rpcs = of_service(service) if name == "*" else {text}.intersection(_RPCS)
+            rpcs = matching(text)
             if not rpcs:
                 self.say(mark, f"rpcs: expected a call of the API{_resembles(text, _RPCS)}")
             yield from rpcs

@@ -52,6 +52,22 @@ def seen_on(ours: int, theirs: int) -> bytes:
     return shown
 
 
+async def test_serve_names_the_variable_of_a_missing_file(tmp_path: Path) -> None:
+    environ = {
+        "BROKER_DATABASE_URL": "postgresql://broker@127.0.0.1:1/broker",
+        "BROKER_REDIS_URL": "redis://127.0.0.1:1/0",
+        "BROKER_KEYSET_FILE": str(tmp_path / "nowhere"),
+        "BROKER_PLEO_CLIENT_ID": "client-1",
+        "BROKER_PLEO_CLIENT_SECRET": "correct-horse-battery",
+    }
+
+    async with started("serve", environ=environ) as running:
+        ended = await running.end()
+
+    assert ended.status == 1
+    assert f"error: BROKER_KEYSET_FILE: keyset {tmp_path}/nowhere: No such file" in ended.stderr
+
+
 async def test_a_command_ends_with_its_status(served: Served) -> None:
     async with started("get", "acme", "--json", environ=environ_of(served)) as running:
         assert (await running.end()).document["generation"] == "7"

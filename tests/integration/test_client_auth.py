@@ -98,7 +98,7 @@ async def posted(
             return (await http.post(url, content=content)).status_code
 
 
-def http_of(client: TokenClient, api: Api, *, api_url: str = API) -> httpx.AsyncClient:
+def http_of(client: TokenClient, api: Api, *, api_url: str | None = API) -> httpx.AsyncClient:
     """Returns an httpx client of acme, before that API."""
     auth = PleoAuth(client, "acme", api_url=api_url)
     return httpx.AsyncClient(auth=auth, transport=httpx.ASGITransport(app=api))
@@ -265,6 +265,18 @@ async def test_another_origin_is_shown_no_token(url: str) -> None:
 
         assert reports(broker) == []
     assert api.headers == [""]
+
+
+async def test_without_an_address_the_first_requests_origin_is_the_one() -> None:
+    api = Api(status_of=lambda _: 200)
+    async with fake_broker() as broker, TokenClient(broker.address) as client:
+        broker.connect("acme")
+        async with http_of(client, api, api_url=None) as http:
+            for url in ("http://external.pleo.test", API, "https://other.test", f"{API}/v1"):
+                await http.get(url)
+
+        header = f"Bearer {broker.access_token('acme')}"
+    assert api.headers == ["", header, "", header]
 
 
 @pytest.mark.parametrize("url", ["http://external.pleo.test", "ftp://127.0.0.1"])

@@ -45,6 +45,18 @@ def test_a_file_that_exists_is_never_overwritten(keyset: Path) -> None:
     assert keyset.read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["--out", "--output"])
+def test_every_step_takes_both_names_of_its_file(tmp_path: Path, option: str) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+
+    made = run_here("keys", "generate", option, str(first))
+    environ = {"BROKER_KEYSET_FILE": str(first)}
+    added = run_here("keys", "add", option, str(second), environ=environ)
+
+    assert (made.status, added.status) == (0, 0)
+    assert len(Keyring.from_file(second).describe()) == 2
+
+
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     link = tmp_path / "keyset.json"
     link.symlink_to(tmp_path / "elsewhere")

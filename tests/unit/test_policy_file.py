@@ -62,11 +62,26 @@ def test_the_example_of_the_contract_is_read() -> None:
     )
 
 
-def test_a_star_for_a_service_does_not_delete_at_the_provider() -> None:
-    (rule,) = read(a_rule(rpcs='["GrantService/*"]'))
+@pytest.mark.parametrize("pattern", ["GrantService/*", "GrantService/Revoke*", "*"])
+def test_no_star_deletes_at_the_provider(pattern: str) -> None:
+    (rule,) = read(a_rule(rpcs=f'["{pattern}"]'))
 
     assert "GrantService/RevokeGrant" in rule.rpcs
     assert "GrantService/RevokeGrant#provider" not in rule.rpcs
+
+
+@pytest.mark.parametrize(
+    ("pattern", "calls"),
+    [
+        ("*", set(ABOUT)),
+        ("GrantService/Get*", {"GrantService/GetGrant"}),
+        ("TokenService/*", {rpc for rpc in ABOUT if rpc.startswith("TokenService/")}),
+    ],
+)
+def test_calls_have_the_patterns_of_tenants(pattern: str, calls: set[str]) -> None:
+    (rule,) = read(a_rule(rpcs=f'["{pattern}"]'))
+
+    assert rule.rpcs == calls
 
 
 def test_names_of_hosts_are_in_small_letters() -> None:
@@ -105,7 +120,7 @@ MISTAKES = {
         "line 4: rpcs: expected a call of the API; did you mean TokenService/GetAccessToken?",
     ),
     "an unknown service": (a_rule(rpcs="[Tokens/*]"), "line 4: rpcs: expected a call of the API"),
-    "all calls": (a_rule(rpcs='["*"]'), "line 4: rpcs: expected a call of the API"),
+    "a star within a call": (a_rule(rpcs="[Token*/*]"), "line 4: rpcs: expected a call of the API"),
     "no patterns": (a_rule(tenants="[]"), "line 5: tenants: expected a list"),
     "an empty pattern": (a_rule(tenants='[""]'), "line 5: tenants: expected a tenant, a prefix"),
     "a star within": (a_rule(tenants='["a*b"]'), "line 5: tenants: expected a tenant, a prefix"),

@@ -55,8 +55,8 @@ def test_a_report_after_an_attempts_deadline_is_heard() -> None:
 
 
 @pytest.mark.parametrize("doubt", [Doubt.DISCLAIMED, Doubt.ABANDONED])
-def test_a_report_in_doubt_starts_nothing(doubt: Doubt) -> None:
-    assert judge(some_grant(doubt=doubt), 7, THE_NOW) is Verdict.IN_DOUBT
+def test_a_report_in_doubt_is_heard(doubt: Doubt) -> None:
+    assert judge(some_grant(doubt=doubt), 7, THE_NOW) is Verdict.BELIEVED
 
 
 @pytest.mark.parametrize(

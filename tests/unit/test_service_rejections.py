@@ -145,15 +145,27 @@ async def test_an_unheard_of_generation_rotates_nothing() -> None:
 
 
 @in_virtual_time
-async def test_a_report_during_doubt_starts_nothing() -> None:
+async def test_a_report_in_doubt_presents_once_more() -> None:
+    """A refresh that was not due had no answer: nobody else would notice that the token died."""
     async with fleet() as ours:
         ours.connect(doubt=Doubt.DISCLAIMED)
         reject_token(ours)
         one = ours.replica()
 
-        await one.get(rejected=7)
+        got = await one.get(rejected=7)
 
-        assert ours.counts().presentations == 0
+        assert (got.generation, ours.counts().presentations) == (8, 1)
+
+
+@in_virtual_time
+async def test_a_token_that_lives_is_left_alone_in_doubt() -> None:
+    async with fleet() as ours:
+        ours.connect(doubt=Doubt.DISCLAIMED)
+        one = ours.replica()
+
+        got = await one.get(rejected=7)
+
+        assert (got.generation, ours.counts().presentations) == (7, 0)
 
 
 @in_virtual_time
