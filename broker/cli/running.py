@@ -38,7 +38,8 @@ def serve(context: typer.Context) -> None:
         try:
             _run(serve_broker(settings, log))
         except CommandFailed as error:
-            raise CommandFailed(naming_its_file(error.message, settings)) from None
+            told = naming_its_file(error.message, settings)
+            raise CommandFailed(told, hint=error.hint, status=error.status) from None
 
 
 def dev(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,15 +191,15 @@ async def test_behind_a_mesh_callers_still_need_an_identity(brokers: Fleet, tmp_
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("variable", "file", "said"),
     [
-        ("policy.yaml", "policy.yaml: line 1: expected `callers:`"),
-        ("tls.key", "tls.key: expected a private key in PEM"),
-        ("keys.json", "keys.json: expected a JSON Web Key Set"),
+        ("BROKER_POLICY_FILE", "policy.yaml", "line 1: expected `callers:`"),
+        ("BROKER_TLS_KEY_FILE", "tls.key", "expected a private key in PEM"),
+        ("BROKER_JWT_JWKS", "keys.json", "expected a JSON Web Key Set"),
     ],
 )
 async def test_a_broker_with_a_file_of_no_use_says_so_and_ends(
-    guarded: Guarded, file: str, said: str
+    guarded: Guarded, variable: str, file: str, said: str
 ) -> None:
     (guarded.folder / file).write_text("of no use")
     settings = {
@@ -216,5 +215,5 @@ async def test_a_broker_with_a_file_of_no_use_says_so_and_ends(
     replica = guarded.fleet.launch(**settings)
 
     assert await replica.ended() == 1
-    assert f"error: {guarded.folder}{os.sep}{said}" in replica.said
+    assert f"error: {variable}: {guarded.folder / file}: {said}" in replica.said
     assert "Traceback" not in replica.said
