@@ -1,9 +1,9 @@
 """Builds the examples that are not Python, where their toolchain and its packages can be had.
 
-`make callers`, which `make test` begins with, builds them; a test runs what was built, and is
-skipped with a word where nothing was. So no test waits for a network or a compiler: gRPC for Go
-takes a minute of both cores. All is kept in the `.venv`, which this clone owns, in folders named
-after what they were built from: an example that has changed is built anew.
+`make callers` builds them; a test runs what was built, and is skipped with a word where nothing
+was. So no test waits for a network or a compiler: gRPC for Go takes a minute of both cores, and
+`make test` begins with the example in Node alone. All is kept in the `.venv`, which this clone
+owns, in folders named after what they were built from: an example that has changed is built anew.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def grpcurl() -> str:
     return _built("grpcurl", "grpcurl")
 
 
-def build() -> None:
-    """Builds what is not built yet, and says what cannot be had."""
-    for name, made_in in _BUILDS.items():
-        place, making = _place(name), _KEPT / f"making-{name}"
+def build(*names: str) -> None:
+    """Builds what is not built yet, and says what cannot be had; without names all."""
+    for name in names or _BUILDS:
+        made_in, place, making = _BUILDS[name], _place(name), _KEPT / f"making-{name}"
         if place.exists():
             continue
         print(f"Building {name} of deploy/examples, a minute the first time", flush=True)  # noqa: T201
@@ -184,4 +184,4 @@ def _done(command: list[str], directory: Path, **environment: str) -> None:
 
 
 if __name__ == "__main__":
-    build()
+    build(*sys.argv[1:])
