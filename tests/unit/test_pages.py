@@ -1,0 +1,57 @@
+"""Pages hang together: what a link leads to is there, and so is each page that the code names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from support.source import ROOT, project_files
+
+FILES = [path for path in project_files() if path.suffix in {".md", ".proto", ".py", ".yaml"}]
+PAGES = [path for path in FILES if path.suffix == ".md"]
+
+
+def anchors(text: str) -> set[str]:
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in headings}
+
+
+def dead_links(page: Path, text: str) -> list[str]:
+    """Returns the links of a page to what is not there, or to no heading of it."""
+    return [
+        link for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text) if is_dead(page, link)
+    ]
+
+
+def is_dead(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = page.parent / name if name else page
+    return not target.exists() or (bool(anchor) and anchor not in anchors(target.read_text()))
+
+
+def unknown_pages(text: str) -> set[str]:
+    """Returns the pages that a text names and that are nowhere in the project."""
+    return set(re.findall(r"\b[\w-]+\.md\b", text)) - {page.name for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    assert dead_links(page, page.read_text()) == []
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "README.md#no-such-heading", "#neither"])
+def test_a_link_that_leads_nowhere_is_found(link: str) -> None:
+    assert dead_links(ROOT / "README.md", f"[see]({link})") == [link]
+
+
+def test_every_page_that_the_project_names_exists() -> None:
+    named = {path: unknown_pages(path.read_text()) for path in FILES if path != Path(__file__)}
+
+    assert {str(path.relative_to(ROOT)): names for path, names in named.items() if names} == {}
+
+
+def test_a_page_that_does_not_exist_is_found() -> None:
+    assert unknown_pages("see pleo.md and nowhere.md") == {"nowhere.md"}
