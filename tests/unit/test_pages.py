@@ -1,4 +1,4 @@
-"""Pages hang together: what a link leads to is there, and so is each page that the code names."""
+"""Pages hang together: links lead somewhere, and the pages and modules that are named are there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from support.source import ROOT, project_files
 
 FILES = [path for path in project_files() if path.suffix in {".md", ".proto", ".py", ".yaml"}]
+ARCHITECTURE = (ROOT / "broker" / "ARCHITECTURE.md").read_text()
+
 PAGES = [path for path in FILES if path.suffix == ".md"]
 
 
@@ -37,6 +39,13 @@ def unknown_pages(text: str) -> set[str]:
     return set(re.findall(r"\b[\w-]+\.md\b", text)) - {page.name for page in PAGES}
 
 
+def unknown_modules(text: str) -> set[str]:
+    """Returns the modules that a text names, with or without their room, and that are nowhere."""
+    present = "".join(f"{path}\n" for path in FILES)
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    return {name for name in named if f"/{name}\n" not in present}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert dead_links(page, page.read_text()) == []
@@ -55,3 +64,20 @@ def test_every_page_that_the_project_names_exists() -> None:
 
 def test_a_page_that_does_not_exist_is_found() -> None:
     assert unknown_pages("see pleo.md and nowhere.md") == {"nowhere.md"}
+
+
+def test_every_module_that_the_architecture_names_exists() -> None:
+    assert unknown_modules(ARCHITECTURE) == set()
+
+
+def test_a_module_that_does_not_exist_is_found() -> None:
+    text = "see `grant.py`, `rpc/grant.py` and `domain/nowhere.py`"
+
+    assert unknown_modules(text) == {"rpc/grant.py", "domain/nowhere.py"}
+
+
+def test_every_room_is_on_the_map() -> None:
+    rows = ARCHITECTURE.partition("## The rooms")[2].partition("## The laws")[0]
+    shown = set(re.findall(r"`([\w]+)/`", "".join(re.findall(r"^\|([^|]+)\|", rows, re.MULTILINE))))
+
+    assert shown >= {path.parent.name for path in FILES if path.match("broker/*/__init__.py")}
