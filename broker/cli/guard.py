@@ -14,7 +14,10 @@ def register(app: typer.Typer) -> None:
     group.command("confirm")(quietly(_confirm))
     group.command("discard")(quietly(_discard))
     app.add_typer(
-        group, name="guard", help="Grants held because many were refused.", rich_help_panel=PANEL
+        group,
+        name="guard",
+        help="Decide about grants that are held since many were refused at once.",
+        rich_help_panel=PANEL,
     )
 
 

@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 def _migrate(
     context: typer.Context,
     *,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be applied.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be applied.")
+    ] = False,
     service_role: Annotated[
         str | None,
         typer.Option(
@@ -64,7 +66,7 @@ def _adopt(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the database this installation's home that has been another one's."""
+    """Take over the database of an installation that is off: it becomes this one's home."""
     from broker.cli.adopting import adopt  # noqa: PLC0415 - starts fast
 
     adopt(environ_of(context), is_old_off=the_old_one_is_off, as_json=as_json)

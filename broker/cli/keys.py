@@ -15,8 +15,8 @@ Output: TypeAlias = Annotated[
     typer.Option(
         "--output",
         "--out",
-        help="Where the new keyset goes; a keyset there is replaced. [default: a new file beside"
-        " BROKER_KEYSET_FILE]",
+        help="Where the new keyset goes; a keyset there is replaced. Without it: a new file beside"
+        " BROKER_KEYSET_FILE.",
         show_default=False,
     ),
 ]
@@ -33,7 +33,12 @@ def register(app: typer.Typer) -> None:
     group.command("rewrap")(quietly(_rewrap))
     group.command("remove")(quietly(_remove))
     group.command("status")(quietly(_status))
-    app.add_typer(group, name="keys", help="The encryption keyset.", rich_help_panel="Installation")
+    app.add_typer(
+        group,
+        name="keys",
+        help="Make, change and show the encryption keyset.",
+        rich_help_panel="Installation",
+    )
 
 
 def _generate(
@@ -43,7 +48,8 @@ def _generate(
         typer.Option(
             "--out",
             "--output",
-            help="A new file, readable by its owner alone. One that exists is kept.",
+            help="A new file, readable by its owner alone; one that exists is kept. Without it: on"
+            " stdout.",
         ),
     ] = None,
     wrapped: Annotated[

@@ -103,7 +103,8 @@ def _import(
 ) -> None:
     """Take over refresh tokens: one from standard input, or those of a file. Safe to run again.
 
-    With --json one line for each (NDJSON). Whoever held them before must have stopped using them.
+    Whoever held them before must have stopped using them. Of a file --json prints one line for each
+    token (NDJSON).
     """
     from broker.cli.importing import Manner, import_file, import_one  # noqa: PLC0415 - starts fast
 

@@ -4,7 +4,7 @@
                            watch=True) as client:
         auth = PleoAuth(client, "acme", api_url="https://external.pleo.io")
         async with httpx.AsyncClient(auth=auth) as http:
-            response = await http.get("https://external.pleo.io/v2/companies")
+            response = await http.get("https://external.pleo.io/v1/export-items")
 
 **What it promises.** A token is used from memory for its `reuse_for`, on the monotonic clock, and
 for 4.5 of the five seconds from then to its planned rotation, in which the broker could only give

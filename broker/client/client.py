@@ -147,7 +147,8 @@ class TokenClient:
         """Says that Pleo answered 401 to the token of a generation, and returns the tenant's token.
 
         Where it is of a newer generation, try once more with it. Where it is the same, the token
-        lives at Pleo, and the 401 is about something else.
+        lives at Pleo and the 401 is about something else, or the broker has rotated for a report
+        moments ago: show the 401.
 
         Raises:
             TokenBrokerError: as `get`.

@@ -110,7 +110,7 @@ class Fields(Frozen):
     )
     insecure: Switch = setting(
         "BROKER_INSECURE",
-        "lifts the transport rules only (a mesh does it); callers still need an identity",
+        "TLS is demanded of nobody, since a mesh encrypts; callers still need an identity",
         default=False,
     )
     anonymous: Annotated[bool | None, readers.switch()] = setting(
@@ -144,7 +144,8 @@ class Fields(Frozen):
     reflection: Switch = setting("BROKER_REFLECTION", "gRPC reflection", default=True)
     max_connection_age: Annotated[timedelta, readers.seconds(1, 86_400)] = setting(
         "BROKER_MAX_CONNECTION_AGE_SECONDS",
-        "callers spread over new replicas, withdrawn certificates end",
+        "after which a connection is ended, so that callers find new replicas, and withdrawn"
+        " certificates count no longer",
         timedelta(minutes=30),
     )
 
@@ -171,7 +172,9 @@ class Fields(Frozen):
         "BROKER_PLEO_SCOPES", "default scopes, space-separated", ()
     )
     pleo_client_auth: Annotated[ClientAuth, readers.one_of(ClientAuth)] = setting(
-        "BROKER_PLEO_CLIENT_AUTH", "`basic` or `body`", ClientAuth.BASIC
+        "BROKER_PLEO_CLIENT_AUTH",
+        "where the client's secret goes: `basic` or `body`",
+        ClientAuth.BASIC,
     )
     pleo_authorize_url: OptionalUrl = setting(
         "BROKER_PLEO_AUTHORIZE_URL",
@@ -197,7 +200,7 @@ class Fields(Frozen):
     )
     pleo_timeout: Annotated[
         timedelta, readers.seconds(1, int(LONGEST_HTTP_TIMEOUT.total_seconds()))
-    ] = setting("BROKER_PLEO_TIMEOUT_SECONDS", "whole token request", timedelta(seconds=10))
+    ] = setting("BROKER_PLEO_TIMEOUT_SECONDS", "for a whole token request", timedelta(seconds=10))
     pleo_max_concurrency: Annotated[int, readers.whole(1, 1000)] = setting(
         "BROKER_PLEO_MAX_CONCURRENCY", "refreshes and imports at once per replica", 50
     )
@@ -210,7 +213,7 @@ class Fields(Frozen):
     # The life of a grant.
     renew_ahead: Annotated[timedelta, readers.seconds(1, 86_400)] = setting(
         "BROKER_RENEW_AHEAD_SECONDS",
-        "planned rotation, before expiry; never more than a third of the lifetime",
+        "how long before expiry a token in use is rotated; at most a third of its lifetime",
         timedelta(seconds=90),
     )
     # Of about two kilobytes each: a hundred megabytes at worst, for more customers than Pleo has.
@@ -221,7 +224,7 @@ class Fields(Frozen):
     )
     # Pleo keeps a refresh token for at least 60 days (pleo.md, "Lifetimes and rotation").
     keepalive: Annotated[timedelta, readers.days(0.001, 59)] = setting(
-        "BROKER_KEEPALIVE_DAYS", "an unused grant is rotated after", timedelta(days=20)
+        "BROKER_KEEPALIVE_DAYS", "after which an unused grant is rotated", timedelta(days=20)
     )
     # Doubles up to 15 minutes (domain/rejection.py), so it does not start above that.
     rejection_interval: Annotated[timedelta, readers.seconds(1, 900)] = setting(
@@ -236,7 +239,9 @@ class Fields(Frozen):
         timedelta(minutes=10),
     )
     allow_shared_subject: Switch = setting(
-        "BROKER_ALLOW_SHARED_SUBJECT", "one Pleo company under several tenants", default=False
+        "BROKER_ALLOW_SHARED_SUBJECT",
+        "one Pleo company may be under several tenants",
+        default=False,
     )
     allow_provider_revoke: Switch = setting(
         "BROKER_ALLOW_PROVIDER_REVOKE",

@@ -1,6 +1,6 @@
 """What a write answers: the row as it shall be, or why it may not change; and which changes exist.
 
-Laws of the writes (`refresh_writes.py`, `consent_writes.py`, `guard_writes.py`):
+Laws of the writes (`refresh_writes`, `consent_writes`, `guard_writes`, `recall_writes`):
 
 1. Whatever changes a grant is one of those functions. The store applies what they return by
    compare-and-set on the row's version, so that a decision and its write are one step: where the

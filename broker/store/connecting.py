@@ -42,7 +42,7 @@ COMMAND_SECONDS: Final = 3.5
 """Later than the server's own timeout, whose answer says more than silence."""
 
 OLDEST_SERVER: Final = 14
-"""The oldest that is still maintained (contract.md, "Settings")."""
+"""The oldest that is still maintained (`SETTINGS.md`)."""
 
 TIMEOUTS: Final = {
     "statement_timeout": STATEMENT_TIMEOUT,

@@ -44,7 +44,7 @@ MEND: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """Which installation this is (contract.md, "Settings")."""
+    """Which installation this is (`SETTINGS.md`)."""
 
     name: str
     environment: str

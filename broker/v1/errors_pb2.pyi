@@ -128,7 +128,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     The caller asks the platform team.
 
     Example: `{"reason": "CALLER_NOT_ALLOWED", "domain": "pleo-token-broker", "metadata":
-    {"tenant": "acme"}}`.
+    {"tenant": "acme", "caller": "dns:web.example.org", "rpc": "TokenService/GetAccessToken"}}`.
     """
     ERROR_REASON_CALLER_RATE_LIMITED: _ErrorReason.ValueType  # 13
     """The caller makes too many calls. Code RESOURCE_EXHAUSTED, with RetryInfo.
@@ -184,22 +184,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "acme"}}`.
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 19
-    """PostgreSQL cannot be reached, and no living token is in memory. Code UNAVAILABLE, with
-    RetryInfo.
+    """PostgreSQL cannot be reached, or not relied on, and no living token is in memory. Code
+    UNAVAILABLE, with RetryInfo.
 
     The caller retries.
 
     Example: `{"reason": "STORE_UNAVAILABLE", "domain": "pleo-token-broker", "metadata": {"tenant":
-    "acme"}}`.
+    "acme", "code": "COMMITS_LOST"}}`; without `code` nobody knows more.
     """
     ERROR_REASON_KEY_UNAVAILABLE: _ErrorReason.ValueType  # 20
     """The replica lacks the key that the grant is sealed under. Nothing was changed. Code
-    UNAVAILABLE, with RetryInfo.
+    UNAVAILABLE, with RetryInfo and a pushback of -1.
 
     The caller can do nothing but come back; on-call is paged.
 
     Example: `{"reason": "KEY_UNAVAILABLE", "domain": "pleo-token-broker", "metadata": {"tenant":
-    "acme"}}`.
+    "acme", "key_id": "2871651013"}}`.
     """
     ERROR_REASON_RECORD_UNREADABLE: _ErrorReason.ValueType  # 21
     """A sealed value does not open although the key is there. Code DATA_LOSS.
@@ -207,7 +207,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     The caller can do nothing; on-call is paged.
 
     Example: `{"reason": "RECORD_UNREADABLE", "domain": "pleo-token-broker", "metadata": {"tenant":
-    "acme"}}`.
+    "acme", "key_id": "2871651013"}}`.
     """
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 22
     """Fields of the request are wrong, all of them named in a BadRequest. Code INVALID_ARGUMENT.
@@ -357,7 +357,7 @@ ERROR_REASON_CALLER_NOT_ALLOWED: ErrorReason.ValueType  # 12
 The caller asks the platform team.
 
 Example: `{"reason": "CALLER_NOT_ALLOWED", "domain": "pleo-token-broker", "metadata":
-{"tenant": "acme"}}`.
+{"tenant": "acme", "caller": "dns:web.example.org", "rpc": "TokenService/GetAccessToken"}}`.
 """
 ERROR_REASON_CALLER_RATE_LIMITED: ErrorReason.ValueType  # 13
 """The caller makes too many calls. Code RESOURCE_EXHAUSTED, with RetryInfo.
@@ -413,22 +413,22 @@ Example: `{"reason": "GRANT_HELD", "domain": "pleo-token-broker", "metadata": {"
 "acme"}}`.
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 19
-"""PostgreSQL cannot be reached, and no living token is in memory. Code UNAVAILABLE, with
-RetryInfo.
+"""PostgreSQL cannot be reached, or not relied on, and no living token is in memory. Code
+UNAVAILABLE, with RetryInfo.
 
 The caller retries.
 
 Example: `{"reason": "STORE_UNAVAILABLE", "domain": "pleo-token-broker", "metadata": {"tenant":
-"acme"}}`.
+"acme", "code": "COMMITS_LOST"}}`; without `code` nobody knows more.
 """
 ERROR_REASON_KEY_UNAVAILABLE: ErrorReason.ValueType  # 20
 """The replica lacks the key that the grant is sealed under. Nothing was changed. Code
-UNAVAILABLE, with RetryInfo.
+UNAVAILABLE, with RetryInfo and a pushback of -1.
 
 The caller can do nothing but come back; on-call is paged.
 
 Example: `{"reason": "KEY_UNAVAILABLE", "domain": "pleo-token-broker", "metadata": {"tenant":
-"acme"}}`.
+"acme", "key_id": "2871651013"}}`.
 """
 ERROR_REASON_RECORD_UNREADABLE: ErrorReason.ValueType  # 21
 """A sealed value does not open although the key is there. Code DATA_LOSS.
@@ -436,7 +436,7 @@ ERROR_REASON_RECORD_UNREADABLE: ErrorReason.ValueType  # 21
 The caller can do nothing; on-call is paged.
 
 Example: `{"reason": "RECORD_UNREADABLE", "domain": "pleo-token-broker", "metadata": {"tenant":
-"acme"}}`.
+"acme", "key_id": "2871651013"}}`.
 """
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 22
 """Fields of the request are wrong, all of them named in a BadRequest. Code INVALID_ARGUMENT.

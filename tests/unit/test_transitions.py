@@ -1,12 +1,13 @@
 """Every write in every state: it leads where the table says, or changes nothing.
 
-`LEGAL` is the table of ARCHITECTURE.md again, written out, so that a change of one is seen by the
-other.
+`LEGAL` is `TRANSITIONS` again, written out, so that a change of one is seen by the other; and so is
+the table of ARCHITECTURE.md.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -37,6 +38,7 @@ from support.grants import (
     some_issue,
     some_reauth,
 )
+from support.source import ROOT
 
 UNCONNECTED = GrantState.UNCONNECTED
 ACTIVE = GrantState.ACTIVE
@@ -128,8 +130,19 @@ LEGAL_PAIRS = [(write, state) for write, state in PAIRS if state in LEGAL[write]
 ILLEGAL_PAIRS = [(write, state) for write, state in PAIRS if state not in LEGAL[write]]
 
 
-def test_the_table_is_the_one_that_is_documented() -> None:
+def test_the_table_is_the_one_that_is_written_out() -> None:
     assert {write: dict(states) for write, states in TRANSITIONS.items()} == LEGAL
+
+
+def test_the_architecture_shows_the_same_table() -> None:
+    page = (ROOT / "broker" / "ARCHITECTURE.md").read_text()
+    section = page.partition("## The states of a grant")[2].partition("\n## ")[0]
+    _, *rows = re.findall(r"^\| (.+) \| (.+) \| (\w+) \|$", section, re.MULTILINE)
+
+    assert {
+        Write(write): {GrantState[each]: GrantState[after] for each in before.split(", ")}
+        for write, before, after in rows
+    } == LEGAL
 
 
 @pytest.mark.parametrize(("write", "state"), LEGAL_PAIRS)
