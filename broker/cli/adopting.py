@@ -89,6 +89,9 @@ async def _adopt(settings: ServeSettings, *, as_json: bool) -> None:
             if not as_json:
                 _show(shown, ours)
             await _change(_Adopting(settings=settings, keyring=keyring, pool=pool), shown, ours)
+        elif shown is not None:
+            # One that was cut short, or whose acknowledgement was lost, has left them open.
+            await close_sessions(pool)
     _tell(shown, ours, as_json=as_json)
 
 

@@ -94,7 +94,10 @@ class Fetcher:
                     reading = await self._after_news(errand, observer)
                 case Refresh() if errand.has_turn:
                     # Nobody waits for it, so that there is no herd to spare; the claim decides.
-                    reading = await self._attempt(errand, reading)
+                    after = await self._attempt(errand, reading)
+                    # On the same row it would decide the same, and nobody else would get to run:
+                    # a deadline may have passed only since it was read.
+                    reading = await self._read(errand) if after is reading else after
                 case Refresh():
                     reading = await self._refresh(errand, observer)
                 case _:

@@ -48,15 +48,20 @@ class Recall:
         return len(self._kept)
 
     def keep(self, grant: Grant) -> None:
-        """Keeps a row that was just committed.
+        """Keeps a row that was just committed, or read where it was newer than a pair in hand.
 
         A revoked one has tokens for as long as their deletion at Pleo is due: without them a
         repeated call would be told that it is done. They go when the row without them is kept.
         """
-        if grant.state is GrantState.REVOKED and not isinstance(grant.pair, TokenPair):
-            grant = replace(grant, pair=None, expires_at=None)  # what does not open here
+        kept = self._kept.get(grant.tenant)
+        if kept is not None and is_newer(kept.grant, grant):
+            # PostgreSQL has lost that one, and took an older one before anybody could compare.
+            self._doubted[grant.tenant] = None
+            return
         self.forget(grant.tenant)
-        self._kept[grant.tenant] = _Kept(grant=grant, at=asyncio.get_running_loop().time())
+        row = _as_it_may_come_back(grant)
+        if row is not None:
+            self._kept[row.tenant] = _Kept(grant=row, at=asyncio.get_running_loop().time())
         self._forget_old()
 
     def newer_than(self, row: Grant) -> Grant | None:
@@ -110,3 +115,14 @@ class Recall:
             if kept.at >= oldest and len(self._kept) <= self._most_kept:
                 return
             self.forget(tenant)
+
+
+def _as_it_may_come_back(grant: Grant) -> Grant | None:
+    """Returns a row without what could not be sealed again; None: it is not to come back.
+
+    Neither a refusal nor a hold is: both may be taken back without a number that tells (law 5).
+    """
+    opens = isinstance(grant.pair, TokenPair)
+    if grant.state is GrantState.REVOKED:
+        return grant if opens else replace(grant, pair=None, expires_at=None)
+    return grant if opens and grant.state is GrantState.ACTIVE else None

@@ -110,15 +110,16 @@ class Takeover:
         return _claim(plan, reading, must_wait=must_wait)
 
     def _must_wait(self, plan: Plan, reading: Reading) -> bool:
-        """Whether a silent owner may still store what the same token was rotated to (law 3).
+        """Whether somebody's attempt is live, which may be the last presentation of a spent token.
 
-        Or what a consent brought, which killed the token that is to be kept: no presentation would
-        tell. Measured here, as the quarantine of a refresh, and only while PostgreSQL answers: a
+        Or a silent owner may still store what the same token was rotated to (law 3), or what a
+        consent brought, which killed the token that is to be kept: no presentation would tell.
+        Measured here, as the quarantine of a refresh, and only while PostgreSQL answers: a
         read that fails ends the import, and the next one begins anew.
         """
         attempt = reading.grant.attempt
-        if plan.is_spent and attempt is not None and attempt.is_live(reading.now):
-            return True  # the last presentation is on the wire, as far as anybody can tell
+        if attempt is not None and attempt.is_live(reading.now):
+            return True
         may_matter = plan.presents_again or (plan.keeps_living and _is_consent(reading.grant))
         if not may_matter or not is_abandoned(reading.grant, reading.now):
             return False
@@ -216,7 +217,8 @@ def _claim(plan: Plan, seen: Reading, *, must_wait: bool) -> Claim:
         kind=AttemptKind.IMPORT,
         decide=decide,
         beside=lambda _: PutImport(record=plan.record),
-        presents=not plan.keeps_living,
+        # Who waits would take one turn of the fleet's rate at each look.
+        presents=not plan.keeps_living and not must_wait,
     )
 
 

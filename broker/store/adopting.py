@@ -40,11 +40,14 @@ _ADOPT: Final = """
 """
 
 # A role may end its own sessions. All that a session was admitted for before the home changed, it
-# had asked for before: whoever comes later sees the new home.
+# had asked for before: whoever comes later sees the new home. What came in the seconds in which the
+# change may have waited for its commit is closed too, and comes again.
 _CLOSE: Final = """
     SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
-    AND application_name = $1
+    AND application_name = $1 AND backend_start < interval '10 seconds' + (
+        SELECT max(at) FROM grant_events WHERE tenant = '*' AND call = 'adopt'
+    )
 """
 
 
@@ -80,9 +83,9 @@ async def adopt_home(pool: Pool, *, shown: Home, ours: Home) -> bool:
 
 
 async def close_sessions(pool: Pool) -> int:
-    """Closes what brokers of our role have open in this database; returns how many there were.
+    """Closes what brokers of our role opened before the home changed last; returns how many.
 
-    `pool`: of another application name, or it closes its own.
+    `pool`: of another application name, or it closes its own. Safe to repeat.
 
     Raises:
         StoreUnavailable: try again.

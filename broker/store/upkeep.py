@@ -59,8 +59,9 @@ async def maintain(pool: Pool, *, attempt_retention: timedelta) -> None:
     Raises:
         StoreUnavailable: also when a table was in use for too long; what was done stays done.
     """
-    await maintain_attempts(pool, retention=attempt_retention)
     await pool.fetch(_FORGET_AUTHORIZATIONS, AUTHORIZATION_KEPT)
     await pool.fetch(_FORGET_UNTRIED, TOKEN_KEPT)
     await pool.fetch(_DESTROY_TOKENS, TOKEN_KEPT, OUTCOME_UNKNOWN)
     await pool.fetch(_FORGET_IMPORTS, IMPORT_KEPT)
+    # Last: whoever reads the history for long keeps no token from being destroyed.
+    await maintain_attempts(pool, retention=attempt_retention)

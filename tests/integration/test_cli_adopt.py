@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -210,3 +211,38 @@ async def test_what_brokers_of_the_other_home_have_open_is_closed(
 
     await until(open_one.is_closed)
     assert json.loads(ended.stderr.splitlines()[-1])["connections_closed"] == 1
+
+
+async def test_who_repeats_an_adoption_that_was_cut_short_closes_them_too(
+    environ: dict[str, str],
+) -> None:
+    url = environ["BROKER_DATABASE_URL"]
+    open_one = await asyncpg.connect(url, server_settings={"application_name": APPLICATION_NAME})
+    await cut_short(environ)
+
+    ended = await adopt(environ, **ANOTHER)
+
+    await until(open_one.is_closed)
+    assert (ended.status, ended.stdout[:13]) == (0, "Nothing to do")
+
+
+async def test_what_was_opened_after_an_adoption_stays_open(
+    environ: dict[str, str], database_url: str
+) -> None:
+    url = environ["BROKER_DATABASE_URL"]
+    await cut_short(environ)
+    long_ago = "UPDATE grant_events SET at = at - interval '1 minute'"
+    await onboarding.execute(database_url, long_ago)
+    open_one = await asyncpg.connect(url, server_settings={"application_name": APPLICATION_NAME})
+
+    await adopt(environ, **ANOTHER)
+
+    assert await open_one.fetchval("SELECT 1") == 1
+    await open_one.close()
+
+
+async def cut_short(environ: dict[str, str]) -> None:
+    """Changes the home, and no more."""
+    settings = replace(pool_settings(ServeSettings.from_environ(environ)), application_name="test")
+    async with open_pool(settings) as pool:
+        assert await adopt_home(pool, shown=ours(environ), ours=ours(environ | ANOTHER))

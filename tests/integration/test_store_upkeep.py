@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from broker.domain.imports import (
@@ -89,6 +90,19 @@ async def test_a_token_that_nobody_came_for_is_destroyed_and_not_presented_again
 
     assert old is not None
     assert (old.outcome, old.error, old.refresh_token) == (ImportOutcome.REFUSED, error, None)
+
+
+async def test_a_history_in_use_keeps_no_token_from_being_destroyed(
+    world: PostgresStoreWorld,
+) -> None:
+    await world.pool.fetch("ALTER FUNCTION drop_attempts_before(date) RENAME TO out_of_order")
+
+    with pytest.raises(asyncpg.UndefinedFunctionError):
+        await left_of(world, UNANSWERED, age=TOKEN_KEPT + AN_HOUR)
+
+    left = await world.consents().find_import(UNANSWERED.fingerprint)
+    assert left is not None
+    assert left.refresh_token is None
 
 
 async def test_a_token_that_was_never_presented_is_forgotten(world: PostgresStoreWorld) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
@@ -233,6 +234,27 @@ async def test_a_token_whose_last_answer_is_awaited_is_not_called_rejected() -> 
 
         assert [(await made(call)).generation for call in calls] == [1, 1]
         assert ours.counts().presentations == 2
+
+
+@in_virtual_time
+async def test_who_waits_for_another_attempt_takes_nobodys_turn() -> None:
+    async with fleet() as ours:
+        brought = ours.pleo.connect()
+        ours.pleo.sandbox.faults.add(Hold())
+        one, two = desk(ours), desk(ours, "two")
+        first = one.call(one.bring(brought.refresh_token))
+        await ours.pleo.sandbox.until(held=1)
+        turns = two.service.turnstile.turn
+
+        async with AsyncExitStack() as places:
+            for _ in range(50):
+                await places.enter_async_context(turns())
+            second = two.call(two.bring(brought.refresh_token))
+            await pass_time(1)
+
+            assert two.service.turnstile.waiting == 0
+        ours.pleo.sandbox.release()
+        assert (await made(first)).generation == (await made(second)).generation == 1
 
 
 @in_virtual_time

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from broker.domain.grant import Grant, GrantState, UnreadablePair
 from broker.ports import GrantMoved
 from broker.service.recall import KEPT_FOR, Recall
@@ -96,6 +98,36 @@ async def test_of_a_revoked_grant_no_tokens_are_kept_that_do_not_open() -> None:
     kept = recall.newer_than(older())
     assert kept is not None
     assert kept.pair is None
+
+
+@in_virtual_time
+async def test_an_older_row_does_not_take_the_place_of_a_newer_one() -> None:
+    recall = Recall()
+    recall.keep(stored())
+
+    recall.keep(older())
+
+    assert recall.newer_than(older()) == stored()
+    assert recall.doubted() == ["acme"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        replace(stored(), pair=UnreadablePair(generation=8, key_id=1, is_key_missing=True)),
+        replace(stored(), state=GrantState.HELD),
+        replace(stored(), state=GrantState.REAUTH_REQUIRED),
+    ],
+    ids=["unreadable", "held", "refused"],
+)
+@in_virtual_time
+async def test_what_must_not_come_back_is_not_kept(row: Grant) -> None:
+    recall = Recall()
+    recall.keep(older())
+
+    recall.keep(row)
+
+    assert len(recall) == 0
 
 
 @in_virtual_time

@@ -12,6 +12,7 @@ import pytest
 
 from broker.domain.decision import Why
 from broker.domain.errors import (
+    InternalError,
     ProviderUnavailable,
     ReauthRequired,
     RefreshInProgress,
@@ -20,7 +21,7 @@ from broker.domain.errors import (
 )
 from broker.domain.escrow import Escrow
 from broker.domain.facts import AttemptClaimed, AttemptSettled, PastChanged, WrittenBack
-from broker.domain.grant import Doubt, Grant, GrantState, ReauthCause
+from broker.domain.grant import Doubt, Grant, GrantState, ReauthCause, UnreadablePair
 from broker.sandbox.faults import Hold, fail
 from broker.service.settle import Claimed
 from broker.service.wire import presented_token
@@ -532,6 +533,50 @@ async def test_who_dropped_a_pair_for_a_revocation_remembers_it_too() -> None:
 
         assert one.told.of(AttemptSettled)[-1].not_allowed is Why.STATE
         assert (ours.grant().state, ours.grant().pair) == (GrantState.REVOKED, None)
+
+
+@in_virtual_time
+async def test_a_late_pair_does_not_hide_a_lost_revocation() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one = desk(ours)
+        await one.service.fleet.poll()
+        await one.service.news.poll()
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        call = one.call(one.generation())
+        await ours.pleo.sandbox.until(held=1)
+        saved = ours.world.save()
+        await one.revoke()
+        ours.world.restore(saved)
+        ours.pleo.sandbox.release()
+        await call
+
+        async with looping(one, "fleet", "changes"):
+            await one.service.writing_back.turn()
+
+        assert (ours.grant().state, ours.grant().pair) == (GrantState.REVOKED, None)
+
+
+@in_virtual_time
+async def test_a_row_that_did_not_open_here_is_not_written_back() -> None:
+    async with fleet() as ours:
+        ours.connect_expired()
+        one = ours.replica()
+        await watching(one)
+        saved = ours.world.save()
+        ours.pleo.sandbox.faults.add(Hold(when="after"))
+        call = one.call()
+        await ours.pleo.sandbox.until(held=1)
+        unreadable = UnreadablePair(generation=9, key_id=5, is_key_missing=True)
+        ours.put(replace(ours.grant(), generation=9, pair=unreadable, pair_attempt=20))
+        ours.pleo.sandbox.release()
+        await call
+        await one.landed()
+
+        await restored(ours, saved, one)
+
+        assert one.told.of(AttemptSettled)[-1].not_allowed is Why.MOVED_ON
+        assert not isinstance(await one.call(), InternalError)
 
 
 @in_virtual_time

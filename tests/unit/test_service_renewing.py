@@ -23,7 +23,8 @@ from broker.sandbox.faults import Hold
 from broker.service.renewing import Renewing
 from broker.service.turnstile import Turnstile
 from support.consent_service import KEEPALIVE, Desk, desk, looping
-from support.grants import THE_NOW, some_grant
+from support.fake_world import Call
+from support.grants import THE_NOW, some_attempt, some_grant
 from support.service import Fleet, Gate, Recorder, fleet, running, seconds_gone, virtual_now
 from support.virtual_time import in_virtual_time, pass_time
 
@@ -379,6 +380,23 @@ async def test_a_renewal_and_a_caller_elsewhere_present_once() -> None:
         await call
 
         assert ours.counts().presentations == 1
+
+
+@in_virtual_time
+async def test_a_deadline_that_passes_on_the_way_is_read_anew() -> None:
+    async with fleet() as ours:
+        deadline = THE_NOW + timedelta(seconds=0.05)
+        ours.connect_expired(attempt=some_attempt(deadline=deadline))
+        one = ours.replica()
+
+        async def travels(call: Call) -> None:
+            if call.method == "read":
+                await pass_time(0.1)
+
+        ours.world.on_departure = travels
+        await one.obtain.renew("acme")
+
+        assert one.memory.fresh("acme") is not None
 
 
 @in_virtual_time
