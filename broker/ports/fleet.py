@@ -22,6 +22,9 @@ class FleetSnapshot:
     read_at: datetime
     """PostgreSQL's time."""
 
+    alive: int
+    """How many replicas have given signs of life of late."""
+
     live: str = ""
     """The past of the server that answered; empty: a standby."""
 
@@ -67,8 +70,8 @@ class FleetStore(Protocol):
     async def note(self, act: FleetAct) -> None:
         """Writes an act among the grants' events. Retried, there are two lines."""
 
-    async def beat(self, replica: str, build: str) -> int:
-        """Gives a sign of life; returns how many replicas are alive, this one included."""
+    async def beat(self, replica: str, build: str) -> None:
+        """Gives a sign of life. Safe to retry."""
 
     async def weigh(self, answered: AnsweredRefresh) -> Evidence:
         """Counts what the history says, and this attempt, once. Safe to cancel and to retry."""

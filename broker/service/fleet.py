@@ -7,6 +7,7 @@ it decides again where the row has changed.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from broker.domain.facts import BreakerMoved, GuardMoved, PastChanged
 from broker.domain.fleet import FleetState
 from broker.domain.guard import Guard, GuardState
 from broker.domain.past import noticed, rewound
+from broker.domain.share import replicas_share
 from broker.domain.times import AttemptTimes
 from broker.ports import FleetSnapshot, FleetStore, Observer
 from broker.service.settle import Claimed
@@ -32,7 +34,14 @@ POLL_SECONDS: Final = 2.0
 """As the poll of grants: what one replica learns all act on within five seconds."""
 
 BEAT_SECONDS: Final = 10.0
-"""Between signs of life; `store.fleet.ALIVE_FOR` is three of them."""
+"""Between signs of life."""
+
+SILENT_SECONDS: Final = 3 * BEAT_SECONDS
+"""As `store.fleet.ALIVE_FOR`: after so long without a sign the others no longer count us."""
+
+SETTLING_SECONDS: Final = POLL_SECONDS + 1.0
+"""From its sign of life on, until all others have counted a replica: a poll, and one that is slow.
+Meanwhile it counts them too, and those that started with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +88,8 @@ class Fleet:
         self._build = build
         self._seen: _Seen | None = None
         self._told = FleetState()
-        self.alive = 1
-        """How many replicas there are; what they share is divided by it."""
+        self._beaten_at = -math.inf
+        self._known_from = -math.inf
 
     @property
     def guard(self) -> Guard:
@@ -100,6 +109,13 @@ class Fleet:
     @property
     def _state(self) -> FleetState:
         return self._seen.snapshot.state if self._seen else FleetState()
+
+    def share_of(self, rate: float) -> float:
+        """Returns this replica's part of a rate that is the fleet's."""
+        now = asyncio.get_running_loop().time()
+        is_new = now < self._known_from or now - self._beaten_at >= SILENT_SECONDS
+        alive = self._seen.snapshot.alive if self._seen else 0
+        return replicas_share(rate, alive=alive, is_new=is_new)
 
     def is_holding(self) -> bool:
         """Whether a refused grant is to be held instead of given up."""
@@ -130,12 +146,17 @@ class Fleet:
         await self.change(lambda state, _: rewound(state, at, noted_within=within))
 
     async def beat(self) -> None:
-        """Gives a sign of life once, and counts who else does.
+        """Gives a sign of life once. After a long silence, as at first, others must count us anew.
 
         Raises:
-            StoreUnavailable: the others' number stays as it was.
+            StoreUnavailable: they may have heard it.
         """
-        self.alive = await self._store.beat(self.replica, self._build)
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        await self._store.beat(self.replica, self._build)
+        if asked_at - self._beaten_at >= SILENT_SECONDS:
+            self._known_from = loop.time() + SETTLING_SECONDS
+        self._beaten_at = asked_at
 
     def check(self, tenant: str) -> None:
         """Refuses what would only have to wait in vain, without asking anybody.

@@ -134,7 +134,7 @@ def base_of(ports: Ports, options: Options) -> Base:
         fleet=fleet,
         weighing=Weighing(fleet, ports.fleet, observer, hold_for=options.guard_hold),
         turnstile=Turnstile(
-            most_at_once=options.max_concurrency, rate=lambda: options.max_rate / fleet.alive
+            most_at_once=options.max_concurrency, rate=lambda: fleet.share_of(options.max_rate)
         ),
     )
 

@@ -13,8 +13,14 @@ from enum import IntEnum
 from typing import Final
 
 BURST_SECONDS: Final = 0.1
-"""Of the rate may go at once after a pause: enough not to lose time to the loop's timers, and
-little enough that no second sees a tenth more than the rate."""
+"""Of the rate may go at once after a pause, and in any second beside the rate itself: enough not to
+lose time to the loop's timers. Pleo's limits are unknown, and most count by the second: with a
+second's worth of burst it would see twice what is set."""
+
+SAVED_SECONDS: Final = 1.0
+"""Of the rate are kept while somebody waits: what a stall of the loop took is made up for, as far
+as no second sees more. A busy machine stalls for tenths of a second, and time after time. Much
+longer would be as much as `BURST_SECONDS` above the rate for minutes, after each long stall."""
 
 
 class Priority(IntEnum):
@@ -39,6 +45,7 @@ class Turnstile:
             priority: deque() for priority in Priority
         }
         self._next_at = 0.0
+        self._went: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -61,7 +68,11 @@ class Turnstile:
             self._leave()
 
     async def _enter(self, priority: Priority) -> None:
-        place = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if not self.waiting:
+            # What nobody wanted is not saved up, but for a burst.
+            self._next_at = max(self._next_at, loop.time() - BURST_SECONDS)
+        place = loop.create_future()
         self._queues[priority].append(place)
         self._let_in()
         try:
@@ -80,16 +91,24 @@ class Turnstile:
     def _let_in(self) -> None:
         loop = asyncio.get_running_loop()
         while self.waiting and self._inside < self._most_at_once:
-            if self._next_at > (now := loop.time()):
-                self._wake_at(self._next_at)
+            rate, now = self._rate(), loop.time()
+            if (open_at := self._open_at(rate)) > now:
+                self._wake_at(open_at)
                 return
             place = self._first()
             if place.cancelled():
                 continue  # who waited for it has not run since, to take it out of the queue
-            # What was not used is not saved up, but for a burst.
-            self._next_at = max(self._next_at, now - BURST_SECONDS) + 1 / self._rate()
+            self._next_at = max(self._next_at, now - SAVED_SECONDS) + 1 / rate
+            self._went.append(now)
             self._inside += 1
             place.set_result(None)
+
+    def _open_at(self, rate: float) -> float:
+        """Returns when the next may go: at the rate, and when the last second has room for it."""
+        most = int(rate * (1 + BURST_SECONDS)) + 1
+        while len(self._went) > most:
+            self._went.popleft()
+        return max(self._next_at, self._went[0] + 1 if len(self._went) == most else 0)
 
     def _first(self) -> asyncio.Future[None]:
         return next(queue for queue in self._queues.values() if queue).popleft()

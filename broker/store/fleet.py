@@ -40,9 +40,16 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "timeline_since": "timestamptz",
 }
 
-_READ: Final = f"""
-    SELECT {", ".join(_COLUMNS)}, version, clock_timestamp() AS read_at, {LIVE} AS live FROM fleet
+_ALIVE: Final = f"""
+    (SELECT count(*) FROM replicas
+    WHERE seen_at > clock_timestamp() - interval '{ALIVE_FOR.total_seconds()} seconds')
 """
+
+_ABOUT: Final = f"""
+    version, clock_timestamp() AS read_at, {_ALIVE} AS alive, {LIVE} AS live
+"""
+
+_READ: Final = f"SELECT {', '.join(_COLUMNS)}, {_ABOUT} FROM fleet"
 
 _SET: Final = ", ".join(
     f"{column} = ${place}::{kind}" for place, (column, kind) in enumerate(_COLUMNS.items(), start=3)
@@ -50,7 +57,7 @@ _SET: Final = ", ".join(
 
 _APPLY: Final = f"""
     UPDATE fleet SET version = version + 1, {_SET} WHERE version = $1 AND {LIVE} = $2
-    RETURNING version, clock_timestamp() AS read_at, {LIVE} AS live
+    RETURNING {_ABOUT}
 """
 
 # No tenant has that name (`fields.check_tenant`); policies say it for what is about all.
@@ -63,11 +70,8 @@ _BEAT: Final = """
     WITH mine AS (
         INSERT INTO replicas (name, build, seen_at) VALUES ($1, $2, clock_timestamp())
         ON CONFLICT (name) DO UPDATE SET build = $2, seen_at = clock_timestamp()
-    ), gone AS (
-        DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day' AND name <> $1
     )
-    SELECT 1 + count(*) FROM replicas
-    WHERE name <> $1 AND seen_at > clock_timestamp() - $3::interval
+    DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day' AND name <> $1
 """
 
 # The attempt that is asked about is counted in Python, whether its line is written yet or not. The
@@ -142,11 +146,9 @@ class PostgresFleet:
         """Upholds the port."""
         await self._pool.fetch(_NOTE, act.actor, act.call, act.reason, act.before, act.after)
 
-    async def beat(self, replica: str, build: str) -> int:
+    async def beat(self, replica: str, build: str) -> None:
         """Upholds the port."""
-        (row,) = await self._pool.fetch(_BEAT, replica, build, ALIVE_FOR)
-        count: int = row[0]
-        return count
+        await self._pool.fetch(_BEAT, replica, build)
 
     async def weigh(self, answered: AnsweredRefresh) -> Evidence:
         """Upholds the port."""
@@ -171,7 +173,11 @@ class PostgresFleet:
 
 def _snapshot(row: asyncpg.Record, state: FleetState) -> FleetSnapshot:
     return FleetSnapshot(
-        state=state, version=row["version"], read_at=row["read_at"], live=row["live"]
+        state=state,
+        version=row["version"],
+        read_at=row["read_at"],
+        alive=row["alive"],
+        live=row["live"],
     )
 
 

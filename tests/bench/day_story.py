@@ -73,7 +73,9 @@ class Replica:
         self._day = day
         store = FakeFleetStore(day.world)
         self.fleet = Fleet(store, day.told, times=TIMES, replica=name, build="day")
-        self.turnstile = Turnstile(most_at_once=50, rate=lambda: day.asked.rate / self.fleet.alive)
+        self.turnstile = Turnstile(
+            most_at_once=50, rate=lambda: self.fleet.share_of(day.asked.rate)
+        )
         # Of the store only the writing of last use is asked.
         self.usage = Usage(cast("GrantStore", day.grants))
         self.renewing = Renewing(

@@ -156,11 +156,23 @@ async def test_of_two_writes_at_once_one_wins(world: StoreWorld) -> None:
     assert (await stores[0].read()).state == winner.state
 
 
-async def test_the_living_are_counted_with_who_asks(store: FleetStore) -> None:
-    first = await store.beat("one", "1.0")
-    both = await store.beat("two", "1.0")
+async def test_the_living_are_counted_by_whoever_reads(store: FleetStore) -> None:
+    counted = [(await store.read()).alive]
+    for name, build in (("one", "1.0"), ("two", "1.0"), ("two", "1.1")):
+        await store.beat(name, build)
+        counted.append((await store.read()).alive)
 
-    assert (first, both, await store.beat("two", "1.1")) == (1, 2, 2)
+    assert counted == [0, 1, 2, 2]
+
+
+async def test_who_writes_the_row_is_told_how_many_live(store: FleetStore) -> None:
+    before = await store.read()
+    await store.beat("one", "1.0")
+
+    written = await store.apply(before, THE_FULLEST)
+
+    assert written is not None
+    assert written.alive == 1
 
 
 async def test_who_fell_silent_counts_for_thirty_seconds(
@@ -169,10 +181,10 @@ async def test_who_fell_silent_counts_for_thirty_seconds(
     await store.beat("one", "1.0")
     await store.beat("two", "1.0")
     await world.silence("two", since=ALIVE_FOR - A_MOMENT)
-    still = await store.beat("one", "1.0")
+    still = (await store.read()).alive
     await world.silence("two", since=ALIVE_FOR)
 
-    assert (still, await store.beat("one", "1.0")) == (2, 1)
+    assert (still, (await store.read()).alive) == (2, 1)
 
 
 async def test_an_act_about_the_fleet_is_among_the_events(
@@ -192,7 +204,9 @@ async def test_who_was_silent_for_days_may_come_back(world: StoreWorld, store: F
     await world.silence("one", since=timedelta(days=2))
     await store.beat("two", "1.0")
 
-    assert await store.beat("one", "1.0") == 2
+    await store.beat("one", "1.0")
+
+    assert (await store.read()).alive == 2
 
 
 @pytest.mark.parametrize("is_written", [True, False])

@@ -173,8 +173,8 @@ class WayToFleet:
     async def note(self, act: FleetAct) -> None:
         await ask(self.process, "note", lambda: self.inner.note(act))
 
-    async def beat(self, replica: str, build: str) -> int:
-        return await ask(self.process, "beat", lambda: self.inner.beat(replica, build))
+    async def beat(self, replica: str, build: str) -> None:
+        await ask(self.process, "beat", lambda: self.inner.beat(replica, build))
 
     async def weigh(self, answered: AnsweredRefresh) -> Evidence:
         return await ask(self.process, "weigh", lambda: self.inner.weigh(answered))

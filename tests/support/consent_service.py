@@ -283,6 +283,7 @@ def desk(
         replica=name,
         registration=REGISTRATION,
         http_timeout=http_timeout,
+        max_rate=int(fleet.rate),
         may_delete_at_provider=may_delete_at_provider,
     )
     service = build_service(ports, options, fleet.tasks)

@@ -65,13 +65,10 @@ class FakeFleetStore:
         self._world.acts.append(act)
         await self._world.depart("note")
 
-    async def beat(self, replica: str, build: str) -> int:
+    async def beat(self, replica: str, build: str) -> None:
         await self._world.arrive("beat")
-        now = self._world.now()
-        self._world.replicas[replica] = (build, now)
-        alive = sum(now - seen < ALIVE_FOR for _, seen in self._world.replicas.values())
+        self._world.replicas[replica] = (build, self._world.now())
         await self._world.depart("beat")
-        return alive
 
     async def weigh(self, answered: AnsweredRefresh) -> Evidence:
         await self._world.arrive("weigh", answered.tenant)
@@ -92,6 +89,7 @@ class FakeFleetStore:
             state=world.fleet,
             version=world.fleet_version,
             read_at=world.now(),
+            alive=sum(world.now() - seen < ALIVE_FOR for _, seen in world.replicas.values()),
             live=world.live(),
         )
 

@@ -242,7 +242,7 @@ class Fleet:
             renew_ahead=timedelta(seconds=90),
         )
         wire = Wire(self.pleo, TIMES, holdings, told)
-        turnstile = Turnstile(most_at_once=50, rate=lambda: self.rate / known.alive)
+        turnstile = Turnstile(most_at_once=50, rate=lambda: known.share_of(self.rate))
         refresher = Refresher(
             claims=claims,
             arming=arming,

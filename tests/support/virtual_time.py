@@ -125,6 +125,9 @@ class _VirtualLoop(asyncio.BaseEventLoop):
                 self._is_stopped = False
                 return
 
+    def stall(self, seconds: float) -> None:
+        self._now += seconds
+
     def stop(self) -> None:
         super().stop()
         self._is_stopped = True
@@ -170,6 +173,13 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
 async def pass_time(seconds: float) -> None:
     """Lets time pass; everybody else's waits come to their ends meanwhile."""
     await asyncio.sleep(seconds)
+
+
+def stand_still(seconds: float) -> None:
+    """Lets time pass in which nobody has a turn, as where the machine gives the process none."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _VirtualLoop)
+    loop.stall(seconds)
 
 
 async def let_others_run(*, turns: int = 20) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,11 +20,13 @@ from broker.domain.errors import (
 from broker.domain.facts import BreakerMoved, EvidenceUnread
 from broker.domain.fleet import FleetState
 from broker.domain.grant import AttemptPhase, Doubt, GrantState
+from broker.domain.share import NEWCOMERS
 from broker.ports import FleetSnapshot
 from broker.sandbox.faults import Delay, Hold, fail, rate_limit, refuse
 from broker.service import fleet as fleets
-from broker.service.fleet import BEAT_SECONDS, POLL_SECONDS
+from broker.service.fleet import BEAT_SECONDS, POLL_SECONDS, SETTLING_SECONDS, SILENT_SECONDS
 from broker.service.messages import ServedToken
+from broker.service.turnstile import BURST_SECONDS
 from support.consent_service import BLUE, Desk, desk, looping
 from support.fake_fleet import FakeFleetStore
 from support.grants import THE_NOW, some_attempt
@@ -31,6 +36,34 @@ from support.virtual_time import in_virtual_time, let_others_run, pass_time
 
 REJECTED = refuse("invalid_client", status=401)
 SPAN = TIMES.span.total_seconds()
+
+
+SIGNS = ("beats", "fleet")
+
+ALLOWED = 50 * (1 + BURST_SECONDS) + 3
+"""In one second at 50, of three replicas: each has its burst, and one more in a second's ends."""
+
+
+def busiest_second(sent: list[float]) -> int:
+    """Returns how many there were in the second that had most."""
+    ordered = sorted(sent)
+    return max(bisect_left(ordered, at + 1) - place for place, at in enumerate(ordered))
+
+
+@asynccontextmanager
+async def crowding(one: Desk, sent: list[float]) -> AsyncIterator[None]:
+    """Sends as many through a replica's turnstile as it lets while the block runs."""
+
+    async def send() -> None:
+        while True:
+            async with one.service.turnstile.turn():
+                sent.append(seconds_gone())
+
+    async with asyncio.TaskGroup() as tasks:
+        senders = [tasks.create_task(send(), name="a sender") for _ in range(3)]
+        yield
+        for sender in senders:
+            sender.cancel()
 
 
 def names(count: int) -> list[str]:
@@ -403,19 +436,81 @@ async def test_a_probe_that_a_quarantine_ends_without_presenting_is_given_back()
 @in_virtual_time
 async def test_replicas_share_the_rate_by_their_signs_of_life() -> None:
     async with fleet() as ours:
-        one, two = desk(ours), desk(ours, "two")
-        await one.service.fleet.beat()
-        await two.service.fleet.beat()
-        await one.service.fleet.beat()
-        assert (one.service.fleet.alive, two.service.fleet.alive) == (2, 2)
+        ours.rate = 50
+        one = desk(ours)
+        async with looping(one, *SIGNS):
+            async with looping(desk(ours, "two"), *SIGNS):
+                await pass_time(BEAT_SECONDS)
+                both = one.service.turnstile.rate
+            await pass_time(SILENT_SECONDS + POLL_SECONDS)
 
-        ours.world.fail_next("beat")
-        assert isinstance(await one.call(one.service.fleet.beat()), StoreUnavailable)
-        assert one.service.fleet.alive == 2
+            assert (both, one.service.turnstile.rate) == (25, 50)
 
-        await pass_time(3 * BEAT_SECONDS)
-        await one.service.fleet.beat()
-        assert one.service.fleet.alive == 1
+
+@in_virtual_time
+async def test_replicas_that_start_together_stay_within_the_rate() -> None:
+    async with fleet() as ours, AsyncExitStack() as running:
+        ours.rate = 50
+        sent: list[float] = []
+        for name in ("one", "two", "three"):
+            started = desk(ours, name)
+            await running.enter_async_context(crowding(started, sent))
+            await running.enter_async_context(looping(started, *SIGNS))
+
+        await pass_time(10)
+
+        assert busiest_second(sent) <= ALLOWED
+        assert sum(at >= 5 for at in sent) == pytest.approx(5 * 50, rel=0.05)
+
+
+@in_virtual_time
+async def test_who_joins_others_adds_little_until_they_have_counted_it() -> None:
+    async with fleet() as ours, AsyncExitStack() as running:
+        ours.rate = 50
+        sent: list[float] = []
+        for name, pause in (("one", 9.5), ("two", 10)):
+            started = desk(ours, name)
+            await running.enter_async_context(crowding(started, sent))
+            await running.enter_async_context(looping(started, *SIGNS))
+            await pass_time(pause)
+
+        assert busiest_second(sent) <= ALLOWED + 50 / NEWCOMERS
+        assert busiest_second([at for at in sent if at >= 14]) <= ALLOWED
+
+
+@in_virtual_time
+async def test_after_a_long_outage_of_postgresql_nobody_thinks_to_be_alone() -> None:
+    async with fleet() as ours, AsyncExitStack() as running:
+        ours.rate = 50
+        replicas = [desk(ours, name) for name in ("one", "two", "three")]
+        for pause, each in enumerate(replicas):
+            await running.enter_async_context(looping(each, *SIGNS))
+            await pass_time(1 + pause)
+        ours.world.fail_next("beat", times=12)
+        rates = []
+
+        for _ in range(120):
+            await pass_time(0.5)
+            rates.append(sum(each.service.turnstile.rate for each in replicas))
+
+        assert max(rates) <= 50 + 2 * 50 / NEWCOMERS
+        assert rates[-1] == pytest.approx(50)
+
+
+@in_virtual_time
+async def test_until_it_is_heard_of_a_replica_takes_a_newcomers_share() -> None:
+    async with fleet() as ours:
+        ours.rate = 50
+        one = desk(ours)
+        ours.world.fail_next("beat", times=2)
+
+        async with looping(one, *SIGNS):
+            unheard = [one.service.turnstile.rate]
+            await pass_time(BEAT_SECONDS + SETTLING_SECONDS)
+            unheard.append(one.service.turnstile.rate)
+            await pass_time(BEAT_SECONDS)
+
+            assert (unheard, one.service.turnstile.rate) == ([5, 5], 50)
 
 
 @in_virtual_time

@@ -7,9 +7,12 @@ from itertools import pairwise
 
 import pytest
 
-from broker.service.turnstile import BURST_SECONDS, Priority, Turnstile
+from broker.service.turnstile import BURST_SECONDS, SAVED_SECONDS, Priority, Turnstile
 from support.service import seconds_gone
-from support.virtual_time import in_virtual_time, pass_time
+from support.virtual_time import in_virtual_time, pass_time, stand_still
+
+MOST = 56
+"""In one second at 50: a tenth more, and one."""
 
 FAST = 1_000_000.0
 """A rate that is no limit."""
@@ -119,6 +122,52 @@ async def test_a_pause_is_not_saved_up_but_for_a_burst() -> None:
 
 
 @in_virtual_time
+async def test_what_stalls_took_is_made_up_for_and_no_second_sees_more() -> None:
+    turnstile = Turnstile(most_at_once=1000, rate=lambda: 50.0)
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(all_through(turnstile, 1000))
+        for stall in (0.3, 0.2, 0.4, 0.1, 0.3) * 4:
+            await pass_time(1 - stall)
+            stand_still(stall)
+
+        at = await waiting
+
+    assert at[-1] == pytest.approx(20, abs=0.5)
+    assert min(last - first for first, last in zip(at, at[MOST:], strict=False)) >= 1
+
+
+@in_virtual_time
+async def test_of_a_long_stall_a_second_is_made_up_for() -> None:
+    turnstile = Turnstile(most_at_once=1000, rate=lambda: 50.0)
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(all_through(turnstile, 1000))
+        await pass_time(1)
+        stand_still(3600)
+
+        at = await waiting
+
+    assert at[-1] - 3601 == pytest.approx(19 - SAVED_SECONDS, abs=0.1)
+    assert min(last - first for first, last in zip(at, at[MOST:], strict=False)) >= 1
+
+
+@pytest.mark.parametrize("rate", [0.4, 1.0, 1.9, 5.0, 16.7, 333.3])
+@in_virtual_time
+async def test_a_second_sees_a_tenth_and_one_more_at_most(rate: float) -> None:
+    turnstile = Turnstile(most_at_once=1000, rate=lambda: rate)
+    count = int(4 * rate) + 2
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(all_through(turnstile, count))
+        await pass_time(0.95)
+        stand_still(0.75)
+
+        at = await waiting
+
+    most = rate * (1 + BURST_SECONDS) + 1
+    assert all(sum(first <= when < first + 1 for when in at) <= most for first in at)
+    assert at[-1] <= count / rate + 0.5
+
+
+@in_virtual_time
 async def test_callers_go_before_planned_work() -> None:
     async with asyncio.TaskGroup() as tasks:
         crowd = Crowd(Turnstile(most_at_once=1, rate=lambda: FAST), tasks)
@@ -162,7 +211,7 @@ async def test_a_rate_that_falls_counts_from_the_next_on() -> None:
 
         at = await waiting
 
-    slow = [when for when in at if when > 0.2]
+    slow = [when for when in at if when > 2]
     assert all(later - earlier == pytest.approx(2) for earlier, later in pairwise(slow))
     assert len(slow) >= 8
 
