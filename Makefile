@@ -30,10 +30,10 @@ run: .venv/.project ## start everything, take a demo tenant through consent, sta
 	@exec .venv/bin/token-broker dev $(ARGS)
 
 # A part of the suite says nothing about coverage, so that is measured without ARGS only. Most of its
-# time is waiting for real servers: three files at a time. What breaks real processes by the clock is
+# time is waiting for real servers: four files at a time. What breaks real processes by the clock is
 # alone on the machine.
 PYTEST = .venv/bin/python -m pytest
-PARALLEL = --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+PARALLEL = --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test: .venv/.project ## run the tests, on real servers
 ifeq ($(ARGS),)
