@@ -27,8 +27,8 @@ from broker.domain.guard import Guard
 from broker.domain.next_step import NextStep, Refresh, Serve
 from broker.ports import Presentation
 from broker.service import canary, fetch, guard, refresh, settle
-from broker.service.fleet import Fleet
 from broker.service.rows import Act, Reading
+from broker.service.weighing import Weighing
 from simulation.mutating import replaced
 
 
@@ -82,13 +82,13 @@ def guard_holds_nothing_back() -> AbstractContextManager[None]:
 
 def guard_undoes_decisions() -> AbstractContextManager[None]:
     def held(
-        self: Fleet, _counted_from: datetime | None
+        self: Weighing, _counted_from: datetime | None
     ) -> Callable[[FleetState, datetime], FleetState]:
         return lambda state, now: replace(
             state, guard=guards.hold(state.guard, now=now, hold_for=timedelta(hours=4))
         )
 
-    return replaced((Fleet, "_holding", held))
+    return replaced((Weighing, "_holding", held))
 
 
 def guard_decides_early() -> AbstractContextManager[None]:

@@ -29,6 +29,12 @@ def test_a_broken_rule_breaks_a_law_soon(mutant: Mutant, profile: str) -> None:
     assert outcome.broken.law != DEFECT
 
 
+@pytest.mark.parametrize("mutant", ALL, ids=[mutant.__name__ for mutant in ALL])
+def test_every_mutant_finds_what_it_replaces(mutant: Mutant) -> None:
+    with mutant() as replacing:
+        assert replacing is None
+
+
 def test_every_rule_that_is_broken_is_listed_once() -> None:
     assert len(set(ALL)) == len(ALL)
     assert set(SOON) <= set(ALL)
