@@ -190,11 +190,18 @@ class Fleet:
         running = [replica for replica in self.replicas if replica.status is None]
         for replica in running:
             replica.terminate()
-        statuses = [await replica.ended() for replica in running]
+        statuses = [await self._ended(replica) for replica in running]
         # The last traces are sent at the end.
         LEDGER.scan((TRACES, each) for each in self.traces.requests[sent:])
         if any(statuses):
             raise BrokerFailedError(f"not ended in order: {running}")
+
+    async def _ended(self, replica: Replica) -> int:
+        try:
+            return await replica.ended()
+        except TimeoutError:
+            what = f"{replica!r} does not end; it said last:\n{replica.said[-4000:]}"
+            raise BrokerFailedError(what) from None
 
     async def media(self) -> Iterable[Part]:
         """Returns all that was left anywhere, as `support.media` has it."""
